@@ -1,0 +1,36 @@
+"""Which part holds the drop back (paper Fig 8, sheet C20): one part trained afresh, the rest at its final weights."""
+
+from dataclasses import asdict, dataclass
+
+from abrupt_learning.analysis._curves import curve, draw, finding, sibling
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.evaluate import Trained, find_drop
+
+
+@dataclass
+class Components(Analysis):
+    name: str = "components"
+    """Run of the same study that trained the parts."""
+
+
+def part_curve(run: Trained, part: str) -> dict:
+    """As `_curves.curve`, for the replicas that trained one part."""
+    rows, variance = run.run.metrics(), run.data.variance
+    seeds = [rows[(rows["component"] == part) & (rows["seed"] == s)].reset_index(drop=True) for s in run.seeds]
+    return {
+        "variance": variance,
+        "steps": seeds[0]["step"].tolist(),
+        "curves": [(m["loss_masked"] / variance).round(5).tolist() for m in seeds],
+        "drop": over_seeds([asdict(find_drop(m, variance)) for m in seeds]),
+        "final_loss": over_seeds([float(m["loss"].tail(10).mean()) for m in seeds]),
+    }
+
+
+def analyse(trained: Trained, settings: Components) -> dict:
+    run = sibling(trained, settings.name)
+    parts = {part: part_curve(run, part) for part in run.config.train.components}
+    return {"runs": {"everything": curve(trained), **parts}}
+
+
+if __name__ == "__main__":
+    perform("components", Components, analyse, draw, finding)

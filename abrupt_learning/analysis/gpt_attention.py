@@ -1,0 +1,92 @@
+"""Where the decoder looks before and after its drop (paper Fig 12, sheet C29): [SEP] first, the cell's own copy later."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from abrupt_learning.analysis._curves import sibling
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis.gpt import copy_step
+from abrupt_learning.evaluate import Trained
+from abrupt_learning.gpt import sequence
+from common import plotting
+
+
+@dataclass
+class GptAttention(Analysis):
+    name: str = "gpt"
+    """GPT run of the same study."""
+    matrices: int = 256
+    """Matrices the maps are averaged over."""
+    before: float = 0.5
+    """Step of the earlier map, as a share of the drop (the paper: step 200, and 600 for the later)."""
+
+
+def maps(model, ids: Tensor) -> Tensor:
+    """Attention averaged over the batch: (L, H, 2N, 2N)."""
+    seen = []
+    with torch.no_grad():
+        model(ids, lambda site, layer, value: (seen.append(value.mean(0)), value)[1])
+    return torch.stack(seen)
+
+
+def scores(attention: Tensor) -> dict[str, list]:
+    """Per layer and head, over the places that predict cells: attention to the same cell of the input, and to [SEP].
+
+    Place N + j (0-based; N is [SEP]) predicts cell j, whose masked copy stands at place j.
+    """
+    cells = attention.shape[-1] // 2
+    writers = attention[:, :, cells:, :]
+    identity = writers[..., :cells].diagonal(dim1=-2, dim2=-1).mean(-1)
+    return {"identity": identity.tolist(), "separator": writers[..., cells].mean(-1).tolist()}
+
+
+def moments(run: Trained, seed: int, share: float) -> dict[str, int]:
+    """Checkpointed steps well before the drop and at the end."""
+    target = share * (copy_step(run, seed) or run.steps[-1])
+    return {"before": max([s for s in run.steps if s <= target], default=run.steps[0]), "after": run.steps[-1]}
+
+
+def analyse(trained: Trained, settings: GptAttention) -> dict:
+    run = sibling(trained, settings.name)
+    ids = sequence(run.matrices(settings.matrices), run.data)
+    rows, shown = [], {}
+    for seed in run.seeds:
+        steps = moments(run, seed, settings.before)
+        seen = {moment: maps(run.model(seed, step), ids) for moment, step in steps.items()}
+        shown = shown or {moment: (m * 1e4).round().div(1e4).tolist() for moment, m in seen.items()}
+        rows.append({moment: scores(m) | {"step": steps[moment]} for moment, m in seen.items()})
+    cells = ids.shape[1] // 2
+    return {"seeds": run.seeds, "cells": cells, "chance": 1 / (1.5 * cells), "scores": over_seeds(rows), "maps": shown}
+
+
+def draw(result: dict):
+    layers, heads = len(result["maps"]["after"]), len(result["maps"]["after"][0])
+    fig, axs = plotting.axes(ncols=2 * heads, nrows=layers, width=6.5, height=1.7 * layers + 0.3, squeeze=False)
+    for side, moment in enumerate(("before", "after")):
+        for layer in range(layers):
+            for head in range(heads):
+                ax = axs[layer][side * heads + head]
+                ax.imshow(result["maps"][moment][layer][head], cmap="viridis", vmin=0, interpolation="nearest")
+                ax.axvline(result["cells"], color="w", lw=0.4)
+                ax.axhline(result["cells"], color="w", lw=0.4)
+                identity = result["scores"][moment]["identity"][layer][head]["values"][0]
+                ax.set_title(f"{moment}, layer {layer + 1} head {head + 1}\nown cell {identity:.2f}", fontsize=6.5)
+                ax.set(xticks=[], yticks=[])
+    for row in axs:
+        row[0].set_ylabel("query")
+    for ax in axs[-1]:
+        ax.set_xlabel("key")
+    return fig
+
+
+def finding(result: dict) -> str:
+    def best(moment: str) -> float:
+        return max(head["mean"] for layer in result["scores"][moment]["identity"] for head in layer)
+
+    return f"attention to a cell's own masked copy, best head: {best('before'):.2f} before the drop, {best('after'):.2f} after"
+
+
+if __name__ == "__main__":
+    perform("gpt_attention", GptAttention, analyse, draw, finding)

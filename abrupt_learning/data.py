@@ -1,0 +1,177 @@
+"""Low-rank matrices with hidden entries, made on the device (paper section 2; sheet 2.1, 2.6, 2.7).
+
+X = U V^T with i.i.d. factor entries; X is rounded to `precision` decimals and the rounded matrix is the target. Tokens are
+integers throughout: k = round(10^precision x), so that no value ever lands on its neighbour's id.
+"""
+
+import math
+from dataclasses import dataclass, field
+from typing import Literal, NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+MASK = 0
+
+
+@dataclass
+class Data:
+    sizes: list[list[int]] = field(default_factory=lambda: [[7, 7]])
+    """Matrix sizes [rows, columns]; with several, each step draws one of them uniformly (a mixture)."""
+    rank: int = 2
+    """Rank r of the product U V^T."""
+    law: Literal["uniform", "gaussian", "laplace"] = "uniform"
+    """Law of the factor entries: uniform on [low, high], scale * N(0, 1), or Laplace(0, scale)."""
+    low: float = -1.0
+    """Lower end of the uniform law. 0 gives the non-centred control."""
+    high: float = 1.0
+    """Upper end of the uniform law."""
+    scale: float = 1.0
+    """Standard deviation of the Gaussian law; scale b of the Laplace law."""
+    precision: int = 2
+    """Decimals kept."""
+    limit: float = 10.0
+    """The vocabulary covers [-limit, limit]; entries beyond are clamped, and counted."""
+    p_mask: float = 0.3
+    """Probability that an entry is hidden."""
+    mask: Literal["bernoulli", "exact", "coherent"] = "bernoulli"
+    """Independent entries; exactly int(p N) entries; or exactly that many, a share `coherence` of them the most coherent."""
+    coherence: float = 0.0
+    """Share tau of hidden entries placed at the largest local coherence (mask: coherent)."""
+
+    def __post_init__(self):
+        if not 0 <= self.p_mask <= 1:
+            raise ValueError(f"data.p_mask is {self.p_mask}; expected a probability between 0 and 1")
+        if any(len(s) != 2 or min(s) < 1 for s in self.sizes) or not self.sizes:
+            raise ValueError(f"data.sizes is {self.sizes}; expected a list of [rows, columns], such as [[7, 7]]")
+        if self.high <= self.low:
+            raise ValueError(f"data.low {self.low} is not below data.high {self.high}")
+
+    @property
+    def half(self) -> int:
+        """Largest integer k of the vocabulary: ids are 1 .. 2 half + 1, and 0 for a hidden entry."""
+        return round(self.limit * 10**self.precision)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of ids, the mask included (2002 for [-10, 10] with 2 decimals)."""
+        return 2 * self.half + 2
+
+    @property
+    def cells(self) -> int:
+        """Cells of the largest matrix: rows of the position table."""
+        return max(m * n for m, n in self.sizes)
+
+    @property
+    def variance(self) -> float:
+        """E[X_ij^2]: the loss of predicting 0 (r/9 for factors uniform on [-1, 1])."""
+        second = {
+            "uniform": (self.low**2 + self.low * self.high + self.high**2) / 3,
+            "gaussian": self.scale**2,
+            "laplace": 2 * self.scale**2,
+        }[self.law]
+        mean = (self.low + self.high) / 2 if self.law == "uniform" else 0.0
+        return self.rank * second**2 + self.rank * (self.rank - 1) * mean**4
+
+
+class Batch(NamedTuple):
+    """ids (B, N) int64, target (B, N) float32, observed (B, N) bool; N = rows * columns, row-major."""
+
+    ids: Tensor
+    target: Tensor
+    observed: Tensor
+
+
+def factors(shape: tuple[int, ...], data: Data, generator: Generator) -> Tensor:
+    """I.i.d. factor entries of the law, on the generator's device."""
+    device = generator.device
+    if data.law == "gaussian":
+        return torch.randn(shape, generator=generator, device=device) * data.scale
+    uniform = torch.rand(shape, generator=generator, device=device)
+    if data.law == "uniform":
+        return uniform * (data.high - data.low) + data.low
+    centred = uniform - 0.5
+    return -data.scale * centred.sign() * torch.log1p(-2 * centred.abs())
+
+
+def local_coherence(U: Tensor, V: Tensor) -> Tensor:
+    """(m/r) |u_i|^2 + (n/r) |v_j|^2 from orthonormal bases of the factors' spans: (B, m, r), (B, n, r) -> (B, m n)."""
+    rank = U.shape[-1]
+    rows, columns = (torch.linalg.qr(F)[0].square().sum(-1) * F.shape[-2] / rank for F in (U, V))
+    return (rows[:, :, None] + columns[:, None, :]).flatten(1)
+
+
+def _observed(data: Data, U: Tensor, V: Tensor, generator: Generator) -> Tensor:
+    """Mask (B, N): True where the entry is shown."""
+    batch, cells = len(U), U.shape[1] * V.shape[1]
+    noise = torch.rand(batch, cells, generator=generator, device=U.device)
+    if data.mask == "bernoulli":
+        return noise > data.p_mask
+    hidden = int(data.p_mask * cells)
+    biased = round(data.coherence * hidden) if data.mask == "coherent" else 0
+    if biased:
+        top = local_coherence(U, V).topk(biased, dim=1).indices
+        noise.scatter_(1, top, -1.0)
+    return noise.argsort(1).argsort(1) >= hidden
+
+
+def tokens(k: Tensor, observed: Tensor, half: int) -> Tensor:
+    """Ids of integer values k in [-half, half]; MASK where not observed. A sign flip maps id to vocabulary - id."""
+    return torch.where(observed, k + (half + 1), MASK)
+
+
+def sample(data: Data, batch: int, generator: Generator, size: list[int] | None = None) -> Batch:
+    """A fresh batch of matrices of one size (the first of `data.sizes` by default)."""
+    m, n = size or data.sizes[0]
+    U = factors((batch, m, data.rank), data, generator)
+    V = factors((batch, n, data.rank), data, generator)
+    k = (U @ V.mT * 10**data.precision).round().long().clamp(-data.half, data.half).flatten(1)
+    observed = _observed(data, U, V, generator)
+    return Batch(tokens(k, observed, data.half), k / 10**data.precision, observed)
+
+
+def from_values(values: Tensor, observed: Tensor, data: Data) -> Batch:
+    """The batch of given real matrices (B, N), rounded as training data are: for inputs that are not low rank."""
+    k = (values * 10**data.precision).round().long().clamp(-data.half, data.half)
+    return Batch(tokens(k, observed, data.half), k / 10**data.precision, observed)
+
+
+def draw_size(data: Data, generator: Generator) -> list[int]:
+    """One of the sizes, uniformly; no draw is spent when there is only one. generator: on the CPU."""
+    if len(data.sizes) == 1:
+        return data.sizes[0]
+    return data.sizes[int(torch.randint(len(data.sizes), (), generator=generator))]
+
+
+def clamped(data: Data, generator: Generator, batch: int = 4096) -> float:
+    """Share of entries whose value falls outside the vocabulary, from one batch (P(|x| > 10) = 4.5e-5 for N(0,1), r = 2)."""
+    m, n = data.sizes[0]
+    U, V = (factors((batch, k, data.rank), data, generator) for k in (m, n))
+    return float(((U @ V.mT).abs() > data.limit + 0.5 * 10**-data.precision).float().mean())
+
+
+def plateau_levels(data: Data) -> tuple[float, float]:
+    """(L, L_mask) of the copying solution: p Var + rounding on the observed part is exact, so p Var and Var."""
+    return data.p_mask * data.variance, data.variance
+
+
+def marginal_entropy(data: Data, bins: int = 200_000, seed: int = 0) -> float:
+    """Entropy in nats of one rounded entry of X, from `bins` Monte Carlo draws with the Miller-Madow correction."""
+    generator = torch.Generator().manual_seed(seed)
+    u, v = (factors((bins, data.rank), data, generator) for _ in range(2))
+    counts = torch.bincount(((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half) + data.half)
+    p = counts[counts > 0].double() / bins
+    return float(-(p * p.log()).sum() + (len(p) - 1) / (2 * bins))
+
+
+def entropy_levels(data: Data) -> tuple[float, float]:
+    """GPT's two levels of the mean loss over its 2N targets (sheet C28): (nothing but the marginal, observed cells copied).
+
+    Input half: N - 1 tokens of entropy H(mask) + (1 - p) H and one certain separator; output half: N cells of entropy H
+    before copying, p N after. At 7 x 7, r = 2, p = 0.3: 4.74 and 2.90 nats.
+    """
+    m, n = data.sizes[0]
+    cells, p, entropy = m * n, data.p_mask, marginal_entropy(data)
+    mask = -p * math.log(p) - (1 - p) * math.log(1 - p) if 0 < p < 1 else 0.0
+    inputs = (cells - 1) * (mask + (1 - p) * entropy)
+    return (inputs + cells * entropy) / (2 * cells), (inputs + cells * p * entropy) / (2 * cells)

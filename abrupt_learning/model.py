@@ -1,0 +1,183 @@
+"""BERT on matrix cells (sheet 2.3): a post-LN encoder without token types that predicts a real number per cell.
+
+Parameter names are those of `transformers.BertModel` under `bert.`-less keys, so a stock model and this one exchange weights.
+One argument opens the model up: `hook(site, layer, value) -> value` sees, and may replace, what passes these sites:
+
+    embedding   h_0 (B, N, d)                      layer -1
+    attention   softmax weights A (B, H, N, N)     layer 0 .. L-1
+    heads       z = A v, per head (B, H, N, d/H)   before the output projection
+    hidden      h_{l+1} (B, N, d)                  the layer's output
+"""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+
+from abrupt_learning.data import MASK
+from common.replicas import embedding, layer_norm, linear
+
+Hook = Callable[[str, int, Tensor], Tensor]
+GROUPS = ("token", "position", "embedding", "attention", "qkv", "mlp", "readout", "all")
+
+
+@dataclass
+class Model:
+    kind: Literal["bert", "gpt"] = "bert"
+    """Encoder that regresses cells (BERT), or decoder that writes them out token by token (GPT)."""
+    hidden_size: int = 768
+    """Width d."""
+    n_layer: int = 4
+    """Number of layers."""
+    n_head: int = 8
+    """Attention heads per layer; they divide hidden_size."""
+    mlp_ratio: int = 4
+    """Width of the feed-forward layer over hidden_size."""
+    init_std: float = 0.02
+    """Standard deviation of the normal init of tables and matrices."""
+    mask_embedding: Literal["zero", "learned"] = "zero"
+    """The mask token's row: the zero vector for ever (the authors' padding index), or trained."""
+    attention: Literal["softmax", "linear"] = "softmax"
+    """GPT only. linear: scores q k / sqrt(d_head), causal, neither softmax nor division by length."""
+
+    def __post_init__(self):
+        if self.hidden_size % self.n_head:
+            raise ValueError(f"model.n_head {self.n_head} does not divide model.hidden_size {self.hidden_size}")
+
+
+def merge_heads(z: Tensor) -> Tensor:
+    """(..., H, N, d/H) -> (..., N, d)."""
+    return z.transpose(-3, -2).flatten(-2)
+
+
+class Projections(nn.Module):
+    """Query, key and value matrices: three parameters by name, one matrix product."""
+
+    def __init__(self, width: int, heads: int):
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value = (nn.Linear(width, width) for _ in range(3))
+
+    def forward(self, h: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(..., N, d) -> q, k, v of (..., H, N, d/H) each."""
+        parts = (self.query, self.key, self.value)
+        weight, bias = torch.cat([p.weight for p in parts], -2), torch.cat([p.bias for p in parts], -1)
+        split = linear(h, weight, bias).unflatten(-1, (3, self.heads, -1))
+        return split.movedim(-3, 0).transpose(-3, -2).unbind(0)
+
+
+class Dense(nn.Module):
+    """The residual half of a block: LN(residual + W x)."""
+
+    def __init__(self, n_in: int, width: int):
+        super().__init__()
+        self.dense = nn.Linear(n_in, width)
+        self.LayerNorm = nn.LayerNorm(width, eps=1e-12)
+
+    def forward(self, x: Tensor, residual: Tensor) -> Tensor:
+        norm = self.LayerNorm
+        return layer_norm(residual + linear(x, self.dense.weight, self.dense.bias), norm.weight, norm.bias, norm.eps)
+
+
+class Attention(nn.Module):
+    def __init__(self, config: Model):
+        super().__init__()
+        self.self = Projections(config.hidden_size, config.n_head)
+        self.output = Dense(config.hidden_size, config.hidden_size)
+
+    def forward(self, h: Tensor, layer: int, hook: Hook | None) -> Tensor:
+        q, k, v = self.self(h)
+        if hook is None and h.is_cuda:
+            z = F.scaled_dot_product_attention(q, k, v)
+        else:  # on a CPU the explicit form is the faster one at these lengths (see bench.py)
+            weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, -1)
+            weights = weights if hook is None else hook("attention", layer, weights)
+            z = weights @ v
+        z = z if hook is None else hook("heads", layer, z)
+        return self.output(merge_heads(z), h)
+
+
+class Layer(nn.Module):
+    def __init__(self, config: Model):
+        super().__init__()
+        width, inner = config.hidden_size, config.mlp_ratio * config.hidden_size
+        self.attention = Attention(config)
+        self.intermediate = nn.ModuleDict({"dense": nn.Linear(width, inner)})
+        self.output = Dense(inner, width)
+
+    def forward(self, h: Tensor, layer: int, hook: Hook | None) -> Tensor:
+        h = self.attention(h, layer, hook)
+        up = self.intermediate["dense"]
+        h = self.output(F.gelu(linear(h, up.weight, up.bias)), h)
+        return h if hook is None else hook("hidden", layer, h)
+
+
+class Embeddings(nn.Module):
+    def __init__(self, config: Model, vocabulary: int, cells: int):
+        super().__init__()
+        self.padding = MASK if config.mask_embedding == "zero" else None
+        self.word_embeddings = nn.Embedding(vocabulary, config.hidden_size, self.padding)
+        self.position_embeddings = nn.Embedding(cells, config.hidden_size)
+        self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=1e-12)
+
+    def forward(self, ids: Tensor, hook: Hook | None) -> Tensor:
+        places = self.position_embeddings.weight[..., : ids.shape[-1], :]
+        places = places if places.dim() == 2 else places[:, None]
+        h = embedding(ids, self.word_embeddings.weight, self.padding) + places
+        h = layer_norm(h, self.LayerNorm.weight, self.LayerNorm.bias, self.LayerNorm.eps)
+        return h if hook is None else hook("embedding", -1, h)
+
+
+class Bert(nn.Module):
+    """ids (B, N) -> predictions (B, N). Weights drawn as in sheet 2.3: N(0, init_std^2), zero biases, torch's own read-out."""
+
+    def __init__(self, config: Model, vocabulary: int, cells: int, generator: Generator | None = None):
+        super().__init__()
+        self.embeddings = Embeddings(config, vocabulary, cells)
+        self.encoder = nn.ModuleDict({"layer": nn.ModuleList(Layer(config) for _ in range(config.n_layer))})
+        self.read_out = nn.Linear(config.hidden_size, 1)
+        initialise(self, config.init_std, generator)
+
+    def forward(self, ids: Tensor, hook: Hook | None = None) -> Tensor:
+        h = self.embeddings(ids, hook)
+        for number, layer in enumerate(self.encoder["layer"]):
+            h = layer(h, number, hook)
+        return linear(h, self.read_out.weight, self.read_out.bias).squeeze(-1)
+
+
+@torch.no_grad()
+def initialise(model: nn.Module, std: float, generator: Generator | None) -> None:
+    """Normal matrices and tables, zero biases, the mask row 0, the read-out uniform on +-1/sqrt(d) (torch's default)."""
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            module.weight.normal_(0, std, generator=generator)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            module.bias.zero_()
+        if isinstance(module, nn.Embedding) and module.padding_idx is not None:
+            module.weight[module.padding_idx].zero_()
+    if isinstance(model, Bert):
+        bound = 1 / math.sqrt(model.read_out.in_features)
+        for parameter in (model.read_out.weight, model.read_out.bias):
+            parameter.uniform_(-bound, bound, generator=generator)
+
+
+def group_of(name: str) -> set[str]:
+    """Component groups a parameter belongs to (sheet 4.2; the paper does not say which LayerNorm goes where)."""
+    groups = {"all"}
+    if name.startswith("embeddings."):
+        groups |= {"embedding"}
+        groups |= {"token"} if "word" in name else {"position"} if "position" in name else set()
+    elif ".attention." in name:
+        groups |= {"attention"} | ({"qkv"} if ".attention.self." in name else set())
+    else:
+        groups |= {"readout"} if name.startswith("read_out") else {"mlp"}
+    return groups
+
+
+def component(model: nn.Module, group: str) -> set[str]:
+    """Names of the parameters of one group."""
+    return {name for name, _ in model.named_parameters() if group in group_of(name)}

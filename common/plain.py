@@ -1,0 +1,81 @@
+"""Plain values as text and as files: YAML for configs, JSON for results, written whole or not at all."""
+
+import json
+import math
+import os
+import re
+from pathlib import Path
+
+import yaml
+
+
+class Loader(yaml.SafeLoader):
+    """YAML as people write it in configs: 1e-3 is a float, None is null."""
+
+
+class Dumper(yaml.SafeDumper):
+    """Quotes the strings that Loader would take for a float or null."""
+
+
+for _class in (Loader, Dumper):
+    _exponent = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
+    _class.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+0123456789"))
+    _class.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])
+
+
+def from_yaml(text: str):
+    """Values of a YAML text; raises yaml.YAMLError."""
+    return yaml.load(text, Loader=Loader)
+
+
+def to_yaml(values) -> str:
+    """YAML text of plain values, in their order."""
+    return yaml.dump(values, Dumper=Dumper, sort_keys=False, width=math.inf)
+
+
+def difference(old: dict, new: dict, prefix: str = "") -> tuple[str, object, object] | None:
+    """First key, dotted, at which two nested mappings differ, with both values; None if they are equal."""
+    for name in [*old, *(name for name in new if name not in old)]:
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            if deeper := difference(before, after, f"{prefix}{name}."):
+                return deeper
+        elif before != after:
+            return f"{prefix}{name}", before, after
+    return None
+
+
+def plain(value):
+    """`value` in JSON's terms: tensors and arrays as lists, NaN and infinities as null, floats in full precision."""
+    if isinstance(value, dict):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(item) for item in value]
+    if hasattr(value, "tolist"):
+        return plain(value.tolist())
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    return value
+
+
+def write_json(path: str | Path, value) -> None:
+    """Write `value`, made plain, as indented JSON."""
+    write_atomic(path, json.dumps(plain(value), indent=1, allow_nan=False) + "\n")
+
+
+def write_atomic(path: str | Path, content: str | bytes) -> None:
+    """Write a file so that a reader, or a kill at any moment, sees the old content or the new and nothing between."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        with open(temporary, "wb") as file:
+            file.write(content.encode() if isinstance(content, str) else content)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        error.filename = str(path)
+        raise
+    finally:
+        temporary.unlink(missing_ok=True)

@@ -1,0 +1,123 @@
+"""Many copies of one model trained in one process: parameters stacked on a leading axis, one optimiser step for all.
+
+A model joins in by using `linear`, `layer_norm` and `embedding` from here: each takes parameters with or without the
+leading replica axis, so one plain `nn.Module` serves a single model and a stack of R. Activations of a stack are (R, B, ...).
+"""
+
+import copy
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.func import functional_call
+
+
+def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x W^T + b: (..., n_in) -> (..., n_out), weight (n_out, n_in); or x (R, ..., n_in) with weight (R, n_out, n_in)."""
+    if weight.dim() == 2:
+        return F.linear(x, weight, bias)
+    rows = x.flatten(1, -2)
+    out = torch.bmm(rows, weight.mT) if bias is None else torch.baddbmm(bias[:, None], rows, weight.mT)
+    return out.unflatten(1, x.shape[1:-1])
+
+
+def layer_norm(x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    """LayerNorm over the last axis, gain and bias (d,) or stacked (R, d)."""
+    if weight.dim() == 1:
+        return F.layer_norm(x, weight.shape, weight, bias, eps)
+    stacked = (len(weight),) + (1,) * (x.dim() - 2) + (-1,)
+    return torch.addcmul(bias.view(stacked), F.layer_norm(x, x.shape[-1:], eps=eps), weight.view(stacked))
+
+
+def embedding(ids: Tensor, table: Tensor, padding_idx: int | None = None) -> Tensor:
+    """Rows of table (V, d) at ids (...); or of a stack (R, V, d) at ids (R, ...). Row padding_idx gets no gradient."""
+    if table.dim() == 2:
+        return F.embedding(ids, table, padding_idx)
+    return torch.stack([F.embedding(i, t, padding_idx) for i, t in zip(ids.unbind(), table.unbind(), strict=True)])
+
+
+class Replicas:
+    """R models of one shape as rows of one matrix `flat` (R, P), with Adam(W) on it.
+
+    batched: one launch for all replicas (best where launches cost most: a GPU, or very small models), or one forward per
+    replica. Left open it is True off the CPU; on 2 CPU cores the loop is the faster one down to d = 32 (see bench.py).
+    trainable: per replica the parameter names that move; all by default. The others stay bitwise as they were.
+    """
+
+    def __init__(self, models: list[nn.Module], trainable: list[set[str]] | None = None, batched: bool | None = None):
+        self.skeleton = copy.deepcopy(models[0]).to("meta")
+        shapes = {name: p.shape for name, p in models[0].named_parameters()}
+        device = next(models[0].parameters()).device
+        rows = [torch.cat([p.detach().flatten() for _, p in m.named_parameters()]) for m in models]
+        self.flat = torch.stack(rows)
+        self.batched = device.type != "cpu" if batched is None else batched
+        cuts = self.flat.split([s.numel() for s in shapes.values()], dim=1)
+        self.params = {n: c.unflatten(1, s).requires_grad_() for (n, s), c in zip(shapes.items(), cuts, strict=True)}
+        self.moves = self._moves(trainable, device)
+        self.mean, self.square = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
+        # In double, since 1 - beta2^t loses half its digits in single; 0-dim, so it promotes nothing.
+        self.steps = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
+        self.alive = self.flat.new_ones(len(models), 1)
+
+    def __len__(self) -> int:
+        return len(self.flat)
+
+    def _moves(self, trainable, device):
+        """A 0/1 row per replica over `flat`, or None when everything moves."""
+        if trainable is None:
+            return None
+        rows = [[torch.full((p[0].numel(),), float(n in names)) for n, p in self.params.items()] for names in trainable]
+        return torch.stack([torch.cat(row) for row in rows]).to(device)
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Outputs (R, ...) of every replica on its own inputs (R, ...)."""
+        if self.batched and len(self) > 1:
+            return functional_call(self.skeleton, self.params, inputs)
+        copies = zip(*(p.unbind() for p in self.params.values()), strict=True)
+        per_replica = zip(copies, zip(*(x.unbind() for x in inputs), strict=True), strict=True)
+        return torch.stack([functional_call(self.skeleton, dict(zip(self.params, p, strict=True)), x) for p, x in per_replica])
+
+    def gradient(self, losses: Tensor) -> Tensor:
+        """Gradient (R, P) of each replica's own loss; losses: (R,)."""
+        grads = torch.autograd.grad(losses.sum(), list(self.params.values()))
+        flat = torch.cat([g.flatten(1) for g in grads], dim=1)
+        return flat if self.moves is None else flat.mul_(self.moves)
+
+    @torch.no_grad()
+    def adam(self, gradient: Tensor, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, clip=None) -> None:
+        """One AdamW step (Loshchilov & Hutter, algorithm 2; Adam where weight_decay is 0).
+
+        gradient: (R, P). lr, weight_decay: numbers, or (R, 1) tensors. clip: largest norm of each replica's own gradient.
+        A replica whose gradient is not finite stops for good (`alive` becomes 0) and leaves the others untouched.
+        """
+        self.alive.mul_(gradient.sum(1, keepdim=True).isfinite())
+        gradient = torch.where(self.alive.bool(), gradient, 0)
+        if clip is not None:
+            gradient = gradient * (clip / gradient.norm(dim=1, keepdim=True)).clamp(max=1)
+        self.steps += 1
+        self.mean.lerp_(gradient, 1 - betas[0])
+        self.square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
+        size = lr / (1 - betas[0] ** self.steps)
+        if torch.is_tensor(weight_decay) or weight_decay:
+            decay = lr * weight_decay * self.alive
+            self.flat.mul_(1 - (decay if self.moves is None else decay * self.moves))
+        denominator = (self.square / (1 - betas[1] ** self.steps)).sqrt_().add_(eps)
+        self.flat.sub_(self.mean.div(denominator).mul_(size * self.alive))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of the stacked parameters, name -> (R, ...)."""
+        return {n: p.detach().clone(memory_format=torch.contiguous_format) for n, p in self.params.items()}
+
+    def state(self) -> dict[str, Tensor]:
+        """All that `restore` needs to go on as if never stopped."""
+        return {k: getattr(self, k).clone() for k in ("flat", "mean", "square", "steps", "alive")}
+
+    def restore(self, state: dict[str, Tensor]) -> None:
+        with torch.no_grad():
+            for name, value in state.items():
+                getattr(self, name).copy_(value)
+
+
+def pick(weights: dict[str, Tensor], replica: int) -> dict[str, Tensor]:
+    """The plain state dict of one replica, from stacked weights."""
+    return {name: value[replica] for name, value in weights.items()}

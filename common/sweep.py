@@ -1,0 +1,216 @@
+"""A sweep file in the W&B format, run here by a pool of processes, on Slurm, or (grid and random) by `wandb agent`.
+
+    python -m common.sweep FILE [--workers 2] [--threads 1] [--slurm] [--dry_run] [--seed 0]
+
+W&B keys: program, name, method (grid or random), parameters (dotted names), command, run_cap. Ours: the method `list`
+with `runs`, a list of {flag: value} in which `program` replaces the one above and `config` may be a list; `study`, by
+default the sweep's name (under `wandb agent` make it a parameter); `slurm`, submitit's settings.
+
+A run of a train.py lives in runs/<paper>/<study>/<name>: it is skipped when finished and resumed when begun. Any other
+program, such as an analysis, runs every time. A job that has the folder of an earlier run in its flags waits for it.
+"""
+
+import argparse
+import itertools
+import json
+import math
+import random
+import re
+import shlex
+import signal
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import yaml
+
+from common import pool
+from common.config import EXIT_INTERRUPTED, EXIT_MISTAKE
+from common.plain import from_yaml
+from common.run import UserError
+
+KEYS = ("program", "name", "method", "parameters", "command", "run_cap", "runs", "study", "slurm")
+IDLE_KEYS = ("description", "project", "entity", "metric")  # W&B's own: they change nothing here.
+COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
+NEEDS = {"grid": ["parameters"], "random": ["parameters", "run_cap"], "list": ["runs"]}
+
+# W&B distributions: the keys of each, and a draw from it.
+DISTRIBUTIONS = {
+    "constant": (["value"], lambda rng, value: value),
+    "categorical": (["values"], lambda rng, values: rng.choice(values)),
+    "uniform": (["min", "max"], lambda rng, low, high: rng.uniform(low, high)),
+    "int_uniform": (["min", "max"], lambda rng, low, high: rng.randint(low, high)),
+    "q_uniform": (["min", "max", "q"], lambda rng, low, high, q: round(round(rng.uniform(low, high) / q) * q, 12)),
+    "log_uniform_values": (["min", "max"], lambda rng, low, high: math.exp(rng.uniform(math.log(low), math.log(high)))),
+}
+
+
+def load(path: str | Path) -> dict:
+    """The sweep in a YAML file, its keys checked; `name` is by default the file's, `study` the name."""
+    try:
+        sweep = from_yaml(Path(path).read_text())
+    except OSError as error:
+        raise UserError(f"found no readable sweep file {path} ({error.strerror})") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"found no valid YAML in {path}: {' '.join(str(error).split())}") from None
+    _check(sweep, [*KEYS, *IDLE_KEYS], ["method"], path)
+    name = sweep.get("name", Path(path).stem)
+    return {"name": name, "study": name, "command": COMMAND} | sweep
+
+
+def runs(sweep: dict, seed: int = 0) -> list[dict]:
+    """A dict {flag: value} per run, run_cap of them at most; method random draws from `seed`."""
+    method, cap = sweep["method"], sweep.get("run_cap")
+    if method not in NEEDS:
+        raise UserError(f"found method {method}, expected one of {', '.join(NEEDS)}")
+    _check(sweep, sweep, NEEDS[method], f"a sweep of method {method}")
+    if method == "list":
+        for entry in sweep["runs"]:
+            _check(entry, entry, [], "runs")
+        return list(sweep["runs"])[:cap]
+    specs = {key: _distribution(key, spec) for key, spec in sweep["parameters"].items()}
+    drawn = _grid(specs) if method == "grid" else _random(specs, random.Random(seed))
+    swept = [key for key, (kind, _) in specs.items() if kind != "constant"]
+    return [{"name": _name(sweep["name"], run, swept)} | run for run in itertools.islice(drawn, cap)]
+
+
+def jobs(sweep: dict, seed: int = 0) -> list[pool.Job]:
+    """The jobs of a sweep in order; raises UserError where two have one name."""
+    made = []
+    for entry in runs(sweep, seed):
+        made.append(_job(sweep, entry, made))
+    if twice := [name for name, count in Counter(job.name for job in made).items() if count > 1]:
+        raise UserError(f"found several runs named {twice[0]}, expected a name each; tell them apart with the key name")
+    return made
+
+
+def _check(mapping, known, needed: list[str], place) -> None:
+    if not isinstance(mapping, dict):
+        raise UserError(f"found {mapping!r} in {place}, expected keys and values")
+    if unknown := [key for key in mapping if key not in known]:
+        raise UserError(f"unknown key {unknown[0]} in {place}, expected some of {', '.join(known)}")
+    if missing := [key for key in needed if key not in mapping]:
+        raise UserError(f"found no {missing[0]} in {place}, expected {', '.join(needed)}")
+
+
+def _distribution(key: str, spec: dict) -> tuple[str, list]:
+    """Kind of a W&B parameter, told or guessed as W&B does, and its arguments."""
+    place = f"parameter {key} (nested ones are written with dots)"
+    _check(spec, ["value", "values", "min", "max", "q", "distribution"], [], place)
+    whole = isinstance(spec.get("min"), int) and isinstance(spec.get("max"), int)
+    ranged = "int_uniform" if whole else "uniform"
+    kind = spec.get("distribution", "constant" if "value" in spec else "categorical" if "values" in spec else ranged)
+    if kind not in DISTRIBUTIONS:
+        raise UserError(f"found distribution {kind} in {place}, expected one of {', '.join(DISTRIBUTIONS)}")
+    names, _ = DISTRIBUTIONS[kind]
+    spec = {"q": 1} | spec
+    _check(spec, spec, names, place)
+    return kind, [spec[name] for name in names]
+
+
+def _grid(specs: dict) -> Iterator[dict]:
+    for key, (kind, _) in specs.items():
+        if kind not in ("constant", "categorical"):
+            raise UserError(f"found distribution {kind} in parameter {key}, expected values for method grid")
+    choices = [arguments if kind == "constant" else arguments[0] for kind, arguments in specs.values()]
+    return (dict(zip(specs, values, strict=True)) for values in itertools.product(*choices))
+
+
+def _random(specs: dict, rng: random.Random) -> Iterator[dict]:
+    while True:
+        yield {key: DISTRIBUTIONS[kind][1](rng, *arguments) for key, (kind, arguments) in specs.items()}
+
+
+def _name(sweep: str, run: dict, swept: list[str]) -> str:
+    """width_hidden_size=32: the sweep and the swept values, keys cut to their last part where that is enough."""
+    last = Counter(key.rpartition(".")[2] for key in swept)
+    parts = [sweep]
+    for key in swept:
+        tail = key.rpartition(".")[2]
+        value = f"{run[key]:.4g}" if isinstance(run[key], float) else _text(run[key])
+        parts.append(f"{tail if last[tail] == 1 else key}={value}")
+    return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
+
+
+def _job(sweep: dict, entry: dict, earlier: list[pool.Job]) -> pool.Job:
+    program = Path(entry.get("program", sweep.get("program", "")))
+    trains = program.name == "train.py"
+    if not program.is_file():
+        raise UserError(f"found no program {program} for run {entry}, expected the path of a script from here")
+    if trains and "name" not in entry:
+        raise UserError(f"found no name in run {entry}, expected one: it names the run's folder")
+    flags = {key: value for key, value in entry.items() if key not in ("program", "name")}
+    name = str(entry.get("name", program.stem))
+    study = str(flags.get("study", sweep["study"]) if trains else sweep["study"])
+    paper = program.parent.parent if program.parent.name == "analysis" else program.parent
+    home = Path("runs", paper.name, study)
+    if trains:
+        flags |= {"study": study, "name": name} | ({"resume": True} if (home / name).exists() else {})
+    after = tuple(job.name for job in earlier if job.folder and _mentions(flags, job.folder))
+    command = _command(sweep["command"], program, flags)
+    return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, after)
+
+
+def _mentions(flags: dict, folder: Path) -> bool:
+    """True where a flag is the folder, or a place in it."""
+    texts = (value for value in flags.values() if isinstance(value, str))
+    return any(Path(text).absolute().is_relative_to(folder.absolute()) for text in texts)
+
+
+def _command(words: list[str], program: Path, flags: dict) -> tuple[str, ...]:
+    configs = flags.get("config", [])
+    pairs = [("config", path) for path in ([configs] if isinstance(configs, str) else configs)]
+    pairs += [(key, value) for key, value in flags.items() if key != "config"]
+    arguments = [f"--{key}={_text(value)}" for key, value in pairs]
+    macros = {"${env}": [], "${interpreter}": ["python"], "${program}": [str(program)], "${args}": arguments}
+    if unknown := [word for word in words if str(word).startswith("${") and word not in macros]:
+        raise UserError(f"found {unknown[0]} in command, expected plain words or {', '.join(macros)}")
+    return tuple(part for word in words for part in macros.get(word, [str(word)]))
+
+
+def _text(value) -> str:
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def _sweep(args: argparse.Namespace) -> int:
+    sweep = load(args.file)
+    planned = jobs(sweep, args.seed)
+    done = [job for job in planned if job.finished]
+    todo = [job for job in planned if job not in done]
+    for job in planned:
+        print(f"# finished: {job.folder}" if job in done else shlex.join(job.command), flush=True)
+    if args.dry_run or not todo:
+        return 0
+    start, workers = (lambda job: pool.Process(job, args.threads)), args.workers
+    if args.slurm:
+        start, workers = pool.slurm(todo[0].log.parent, args.threads, sweep.get("slurm", {})), len(todo)
+    began = time.monotonic()
+    codes = list(pool.run(todo, done, start, workers).values())
+    bad, seconds = len(codes) - codes.count(0), time.monotonic() - began
+    print(f"{codes.count(0)} done and {bad} failed in {seconds:.1f} s, {len(done)} finished before")
+    return 1 if bad else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("file", type=Path, help="the sweep")
+    parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
+    parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (1)")
+    parser.add_argument("--slurm", action="store_true", help="submit every job to Slurm")
+    parser.add_argument("--dry_run", action="store_true", help="print the commands and stop")
+    parser.add_argument("--seed", type=int, default=0, help="of method random (0)")
+    try:
+        return _sweep(parser.parse_args(argv))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+if __name__ == "__main__":
+    # A polite kill stops the children too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    sys.exit(main())

@@ -1,0 +1,107 @@
+"""Replicas: a stack equals solo models, and the optimiser step equals torch's."""
+
+import pytest
+import torch
+from torch import nn
+
+from common.replicas import Replicas, embedding, layer_norm, linear, pick
+
+
+class Tiny(nn.Module):
+    """Table, linear, LayerNorm, linear: every op of common.replicas once."""
+
+    def __init__(self, seed: int):
+        super().__init__()
+        torch.manual_seed(seed)
+        self.table, self.norm = nn.Embedding(7, 6), nn.LayerNorm(6, eps=1e-5)
+        self.inner, self.outer = nn.Linear(6, 5), nn.Linear(5, 1, bias=False)
+        for p in (self.norm.weight, self.norm.bias):
+            nn.init.normal_(p)
+
+    def forward(self, ids):
+        h = layer_norm(embedding(ids, self.table.weight, 0), self.norm.weight, self.norm.bias, self.norm.eps)
+        return linear(linear(h, self.inner.weight, self.inner.bias).tanh(), self.outer.weight).squeeze(-1)
+
+
+def inputs(replicas: int = 3):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 7, (replicas, 11, 4), generator=generator)
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_stack_equals_solo_models_in_output_and_gradient(batched):
+    models, ids = [Tiny(s).double() for s in range(3)], inputs()
+    stack = Replicas(models, batched=batched)
+    out = stack.forward(ids)
+    gradient = stack.gradient(out.square().mean((1, 2)))
+    for r, model in enumerate(models):
+        expected = model(ids[r])
+        torch.testing.assert_close(out[r], expected)
+        grads = torch.autograd.grad(expected.square().mean(), list(model.parameters()))
+        torch.testing.assert_close(gradient[r], torch.cat([g.flatten() for g in grads]))
+
+
+def test_masked_row_of_the_table_gets_no_gradient():
+    stack = Replicas([Tiny(0), Tiny(1)], batched=True)
+    stack.gradient(stack.forward(inputs(2)).square().mean((1, 2)))
+    grads = torch.autograd.grad(stack.forward(inputs(2)).sum(), [stack.params["table.weight"]])[0]
+    assert grads[:, 0].abs().max() == 0
+    assert grads[:, 1:].abs().max() > 0
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adam_equals_torch(decay):
+    ids, models = inputs(2), [Tiny(s).double() for s in range(2)]
+    stack = Replicas(models)
+    rates = torch.tensor([[1e-2], [3e-2]], dtype=torch.double)
+    optimisers = [torch.optim.AdamW(m.parameters(), lr=float(r), weight_decay=decay) for m, r in zip(models, rates, strict=True)]
+    for _ in range(20):
+        stack.adam(stack.gradient(stack.forward(ids).square().mean((1, 2))), rates, weight_decay=decay)
+        for r, (model, optimiser) in enumerate(zip(models, optimisers, strict=True)):
+            optimiser.zero_grad()
+            model(ids[r]).square().mean().backward()
+            optimiser.step()
+    for r, model in enumerate(models):
+        for name, value in pick(stack.weights(), r).items():
+            torch.testing.assert_close(value, model.get_parameter(name).detach(), rtol=1e-6, atol=1e-8)
+
+
+def test_clipping_is_per_replica():
+    stack = Replicas([Tiny(0), Tiny(1)])
+    gradient = torch.stack([torch.full((stack.flat.shape[1],), 10.0), torch.full((stack.flat.shape[1],), 1e-4)])
+    stack.adam(gradient.clone(), 1e-3, clip=1.0)
+    norms = stack.mean.norm(dim=1) / 0.1
+    torch.testing.assert_close(norms, torch.tensor([1.0, float(gradient[1].norm())]))
+
+
+def test_a_diverged_replica_stops_alone():
+    stack, alone = Replicas([Tiny(0), Tiny(1)]), Replicas([Tiny(1)])
+    before = stack.flat[0].clone()
+    good = torch.ones(1, stack.flat.shape[1])
+    for _ in range(2):
+        stack.adam(torch.cat([good * float("nan"), good]), 1e-2, weight_decay=0.1)
+        alone.adam(good, 1e-2, weight_decay=0.1)
+    assert torch.equal(stack.flat[0], before)
+    assert torch.equal(stack.flat[1], alone.flat[0])
+    assert stack.alive.flatten().tolist() == [0, 1]
+
+
+def test_frozen_parameters_stay_bitwise():
+    models = [Tiny(0), Tiny(1)]
+    stack = Replicas(models, trainable=[{"inner.weight"}, {"table.weight", "inner.bias"}])
+    before = stack.weights()
+    for _ in range(3):
+        stack.adam(stack.gradient(stack.forward(inputs(2)).square().mean((1, 2))), 1e-2, weight_decay=0.1)
+    after = stack.weights()
+    moved = [{n for n in before if not torch.equal(before[n][r], after[n][r])} for r in range(2)]
+    assert moved == [{"inner.weight"}, {"table.weight", "inner.bias"}]
+
+
+def test_state_goes_round():
+    first, second = Replicas([Tiny(0)]), Replicas([Tiny(5)])
+    first.adam(torch.ones_like(first.flat), 1e-2)
+    second.restore(first.state())
+    for stack in (first, second):
+        stack.adam(torch.full_like(stack.flat, 0.3), 1e-2)
+    assert torch.equal(first.flat, second.flat)
+    assert torch.equal(second.params["inner.weight"].detach()[0].flatten(), second.weights()["inner.weight"][0].flatten())
