@@ -159,7 +159,9 @@ def marginal_entropy(data: Data, bins: int = 200_000, seed: int = 0) -> float:
     """Entropy in nats of one rounded entry of X, from `bins` Monte Carlo draws with the Miller-Madow correction."""
     generator = torch.Generator().manual_seed(seed)
     u, v = (factors((bins, data.rank), data, generator) for _ in range(2))
-    counts = torch.bincount(((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half) + data.half)
+    counts = torch.bincount(
+        ((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half) + data.half
+    )
     p = counts[counts > 0].double() / bins
     return float(-(p * p.log()).sum() + (len(p) - 1) / (2 * bins))
 

@@ -6,6 +6,8 @@ One run trains one setting from several seeds at once. Every step draws fresh ma
 unbiased test loss and nothing needs a second forward pass.
 """
 
+import math
+import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -57,7 +59,9 @@ class Train:
         if unknown:
             raise ValueError(f"train.components has {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
         if set(self.components) != {"all"} and not self.start_from:
-            raise ValueError("train.components needs a finished run: add --train.start_from runs/abrupt_learning/quick/main")
+            raise ValueError(
+                "train.components needs a finished run: add --train.start_from runs/abrupt_learning/quick/main"
+            )
 
 
 @dataclass
@@ -109,7 +113,9 @@ def replicas_of(settings: Config, where: torch.device) -> tuple[Replicas, list[d
             fresh = build(settings, seed, where, "init" if part == "all" else "component")
             names = component(fresh, part)
             if part != "all":
-                fresh.load_state_dict({k: v for k, v in final_weights(settings, seed).items() if k not in names}, strict=False)
+                fresh.load_state_dict(
+                    {k: v for k, v in final_weights(settings, seed).items() if k not in names}, strict=False
+                )
             models.append(fresh)
             trainable.append(names)
             labels.append({"seed": seed} | ({"component": part} if settings.train.start_from else {}))
@@ -194,7 +200,7 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
     update = step if len(settings.data.sizes) > 1 else device.graphed(step, where, generators=streams)
 
     # The loop
-    bar = Progress(c.steps, initial=begin)
+    bar, told = Progress(c.steps, initial=begin), False
     with stop_signal() as stop:
         for now in range(begin + 1, c.steps + 1):
             size = draw_size(settings.data, shapes)
@@ -205,6 +211,12 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
                 for label, row in zip(labels, rows, strict=True):
                     run.log(now, **label, **dict(zip(names, row, strict=True)))
                 bar.update(now, loss=sum(r[0] for r in rows) / len(rows))
+                if lost := [f"{label}" for label, row in zip(labels, rows, strict=True) if not math.isfinite(row[0])]:
+                    told = (
+                        told or print(f"diverged by step {now} and stopped: {', '.join(lost)}", file=sys.stderr) or True
+                    )
+                    if len(lost) == len(labels):
+                        raise UserError(f"every seed's loss is infinite by step {now}; lower --train.lr (now {c.lr:g})")
                 window.zero_()
                 count = 0
             if c.evaluate_every and (now % c.evaluate_every == 0 or now == c.steps):

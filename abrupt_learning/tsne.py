@@ -9,6 +9,8 @@ import math
 import torch
 from torch import Tensor
 
+from abrupt_learning.geometry import principal_axes
+
 EXAGGERATION = 12.0
 TINY = torch.finfo(torch.float64).eps
 
@@ -34,14 +36,6 @@ def joint(X: Tensor, perplexity: float) -> Tensor:
     """Symmetric affinities (..., N, N) that sum to 1."""
     P = affinities(X, perplexity)
     return ((P + P.mT) / (2 * P.shape[-1])).clamp_min(TINY)
-
-
-def principal(X: Tensor, components: int = 2) -> Tensor:
-    """Scores (..., N, components) on the principal components, each component's largest entry positive."""
-    U, S, _ = torch.linalg.svd(X - X.mean(-2, keepdim=True), full_matrices=False)
-    scores = (U * S[..., None, :])[..., :components]
-    largest = scores.gather(-2, scores.abs().argmax(-2, keepdim=True))
-    return scores * torch.where(largest < 0, -1.0, 1.0)
 
 
 def student(Y: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,7 +75,8 @@ def tsne(X: Tensor, perplexity: float = 10.0, steps: int = 1000) -> Tensor:
     """
     X = X.double()
     P = joint(X, min(perplexity, 0.99 * (X.shape[-2] - 1) / 3))
-    Y = principal(X)
+    mean, axes = principal_axes(X)
+    Y = (X - mean) @ axes
     Y = 1e-4 * Y / Y[..., :1].std(-2, keepdim=True).clamp_min(TINY)
     Y = descend(P, descend(EXAGGERATION * P, Y, 0.5, 250), 0.8, steps - 250)
     return Y - Y.mean(-2, keepdim=True)

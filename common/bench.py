@@ -1,6 +1,5 @@
-"""Timing two ways of doing one thing, interleaved so that a busy machine slows both, and the machine's own matrix rate."""
+"""Timing two ways of doing one thing, in turn so that a busy machine slows both, and the machine's matrix rate."""
 
-import json
 import statistics
 import time
 from collections.abc import Callable
@@ -8,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from common.run import write_atomic
+from common.plain import write_json
 
 
 class Seconds(float):
@@ -25,7 +24,7 @@ class Seconds(float):
 
 
 def interleaved(ours: Callable, other: Callable, rounds: int = 20, warmup: int = 3) -> tuple[Seconds, Seconds]:
-    """Median seconds of one call of each, called in turn (ours, other, ours, other, ...), after `warmup` calls of each."""
+    """Median seconds of one call of each, called in turn (ours, other, ours, ...), after `warmup` calls of each."""
     for _ in range(warmup):
         ours()
         other()
@@ -33,10 +32,10 @@ def interleaved(ours: Callable, other: Callable, rounds: int = 20, warmup: int =
     return Seconds.median([ours for ours, _ in times]), Seconds.median([other for _, other in times])
 
 
-def matrix_rate(device="cpu", dtype=torch.float32, threads: int = 0, size: int | None = None, rounds: int = 10) -> float:
-    """FLOP/s of a square matrix product, 2 size^3 over its median time: the roofline that a training step can hope for.
+def matrix_rate(device="cpu", dtype=torch.float32, threads: int = 0, size: int = 0, rounds: int = 10) -> float:
+    """FLOP/s of a square matrix product, 2 size^3 over its median time: the roof over what a training step can reach.
 
-    threads: on the CPU, 0 leaves the number as it is. size: 1024 on the CPU and 8192 elsewhere.
+    threads: on the CPU; 0 leaves the number as it is. size: 0 is 1024 on the CPU and 8192 elsewhere.
     """
     device = torch.device(device)
     size = size or (1024 if device.type == "cpu" else 8192)
@@ -51,10 +50,10 @@ def matrix_rate(device="cpu", dtype=torch.float32, threads: int = 0, size: int |
     return 2 * size**3 / statistics.median(times[1:])
 
 
-def row(name: str, ours: float, other: float, unit: str, target: float | None, machine_share: float | None = None) -> dict:
-    """A row of bench.json. ratio is above 1 where ours is better: ours/other for a rate (unit ends in /s), else other/ours.
+def row(name: str, ours: float, other: float, unit: str, target: float | None, machine_share=None) -> dict:
+    """A row of bench.json, its ratio above 1 where ours is better: ours/other if the unit ends in /s, else other/ours.
 
-    target: the ratio asked for. machine_share: our FLOP/s as a share of `matrix_rate`, measured in the same run.
+    target: the ratio asked for, None if none is. machine_share: our FLOP/s over `matrix_rate`, from the same run.
     """
     ratio = ours / other if unit.endswith("/s") else other / ours
     return {
@@ -71,20 +70,20 @@ def row(name: str, ours: float, other: float, unit: str, target: float | None, m
 def table(rows: list[dict]) -> None:
     """Print the rows, and whether each reaches its target."""
     width = max(len(row["name"]) for row in rows)
-    print(f"{'':{width}}  {'ours':>10}  {'other':>10}  {'unit':<11} {'ratio':>7}  {'target':>6}  {'of the matrix rate':>18}")
+    print(f"{'':{width}}  {'ours':>10}  {'other':>10}  {'unit':<11} {'ratio':>7}  {'target':>6}  {'of machine':>10}")
     for row in rows:
         share = "" if row["machine_share"] is None else f"{row['machine_share']:.0%}"
         target = "" if row["target"] is None else f"{row['target']:g}"
         missed = "" if row["target"] is None or row["ratio"] >= row["target"] else "  below target"
         print(
             f"{row['name']:{width}}  {row['ours']:>10.4g}  {row['other']:>10.4g}  {row['unit']:<11} "
-            f"{row['ratio']:>6.2f}x  {target:>6}  {share:>18}{missed}"
+            f"{row['ratio']:>6.2f}x  {target:>6}  {share:>10}{missed}"
         )
 
 
 def write(path: str | Path, rows: list[dict]) -> None:
     """Write the rows as a JSON list."""
-    write_atomic(path, json.dumps(rows, indent=1) + "\n")
+    write_json(path, rows)
 
 
 def _seconds(call: Callable) -> float:

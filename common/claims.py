@@ -2,31 +2,25 @@
 
     python -m common.claims [RUNS]     an index over all studies below RUNS (by default runs)
 
-A verdict is never one lucky seed: see `verdict_below`. A claim that a study's preset is not meant to reach is "not at this
-scale", one whose analysis is missing is "inconclusive", and an error in the measuring code is an error.
+A verdict is never one lucky seed: see `verdict_below`. A claim that a study's preset is not meant to reach is "not at
+this scale", one whose run or result is missing is "inconclusive", and an error in the measuring code stays an error.
 """
 
 import argparse
-import base64
 import json
 import math
 import re
-import struct
 import sys
-import textwrap
-from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 
+from common import report
 from common.config import EXIT_MISTAKE
 from common.plain import plain, write_atomic, write_json
 from common.run import Run, UserError
-
-VERDICTS = ("reproduced", "contradicted", "inconclusive", "not at this scale")
 
 
 class Missing(UserError):
@@ -44,8 +38,8 @@ class Measurement:
     note: str = ""
 
     def __post_init__(self):
-        if self.verdict not in VERDICTS:
-            raise ValueError(f"found verdict {self.verdict!r}, expected one of {', '.join(VERDICTS)}")
+        if self.verdict not in report.VERDICTS:
+            raise ValueError(f"found verdict {self.verdict!r}, expected one of {', '.join(report.VERDICTS)}")
 
 
 @dataclass(frozen=True)
@@ -116,3 +110,84 @@ def verdict_below(values: Sequence[float], threshold: float, min_seeds: int = 3)
 def verdict_above(values: Sequence[float], threshold: float, min_seeds: int = 3) -> str:
     """Verdict on "every seed is above threshold", by the rule of `verdict_below`."""
     return verdict_below([-value for value in values], -threshold, min_seeds)
+
+
+def judge(claims: Sequence[Claim], study: Study) -> list[dict]:
+    """A row of claims.json per claim, in the order of their ids."""
+    return sorted((_row(claim, study) for claim in claims), key=_natural)
+
+
+def write(study: Study, rows: list[dict], title: str, intro: str, figures: Sequence[tuple[str, str, Path]]) -> Path:
+    """Write claims.json, claims.md and report.html into the study's folder; returns the page's path.
+
+    intro: plain text, paragraphs apart by an empty line. figures: (heading, caption, path of a PNG).
+    """
+    rows = sorted(rows, key=_natural)
+    manifest = Run(study.path / "main").manifest
+    write_json(study.path / "claims.json", rows)
+    write_atomic(study.path / "claims.md", report.markdown(rows, title, intro))
+    write_atomic(study.path / "report.html", report.page(rows, title, intro, figures, manifest, study.path))
+    return study.path / "report.html"
+
+
+def index(root: str | Path = "runs") -> Path:
+    """Write <root>/index.html over all studies that have claims; returns its path."""
+    paths = sorted(Path(root).glob("*/*/claims.json"))
+    if not paths:
+        raise UserError(f"found no */*/claims.json in {root}, expected a study; make one with: make repro")
+    studies = [(path.parent, Study(path.parent).preset, json.loads(path.read_text())) for path in paths]
+    write_atomic(Path(root) / "index.html", report.index(studies))
+    return Path(root) / "index.html"
+
+
+def print_table(rows: list[dict]) -> None:
+    """Print the rows, a line each."""
+    print(report.terminal(rows))
+
+
+def _row(claim: Claim, study: Study) -> dict:
+    here = study.preset in claim.presets
+    # A claim of another scale is measured in the study of that name beside this one.
+    home = study.path if here else study.path.with_name(claim.presets[0])
+    command = claim.command.replace("{study}", str(home))
+    try:
+        if here:
+            found = claim.measure(study)
+        else:
+            where = " or ".join(claim.presets)
+            found = Measurement(None, None, "not at this scale", 0, f"Measured at preset {where}")
+    except Missing as missing:
+        found = Measurement(None, None, "inconclusive", 0, f"{missing}; make it with: {command}")
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "source": claim.source,
+        "preset": study.preset,
+        "measured": plain(found.value),
+        "error": plain(found.error),
+        "expected": claim.expected,
+        "verdict": found.verdict,
+        "command": command,
+        "seeds": found.seeds,
+        "note": found.note,
+    }
+
+
+def _natural(row: dict) -> list:
+    """Sort key that puts C2 before C10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="?", default="runs", help="folder of all runs (runs)")
+    try:
+        print(index(parser.parse_args(argv).runs))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return EXIT_MISTAKE
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -97,7 +97,7 @@ def _parser(Config: type):
     set_dumper("yaml", to_yaml)
     set_parsing_settings(docstring_parse_attribute_docstrings=True)
     parser = ArgumentParser(
-        description=sys.modules[Config.__module__].__doc__,
+        description=(sys.modules[Config.__module__].__doc__ or "").split("\n\n")[0],
         usage="%(prog)s [--config FILE ...] [--key VALUE ...]",
         exit_on_error=False,
     )
@@ -108,6 +108,10 @@ def _parser(Config: type):
         if action.dest in groups:
             # jsonargparse would also take a file for a single group: one way to give files is enough.
             action.help = argparse.SUPPRESS
+    for key, group in parser.groups.items():
+        if re.match(r"\w+\(", group.title):
+            # The signature that `dataclass` puts where there is no docstring.
+            group.title = key
     return parser
 
 

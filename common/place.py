@@ -4,7 +4,7 @@ import os
 import shutil
 from pathlib import Path
 
-from common.plain import write_atomic
+from common.plain import make_folder, write_atomic
 
 MANIFEST = "manifest.json"
 
@@ -29,7 +29,7 @@ class LocalPlace:
 
     def write(self, name: str, files: dict[str, bytes]) -> None:
         """Write a whole checkpoint, over one of the same name if there is one."""
-        self.root.mkdir(parents=True, exist_ok=True)
+        make_folder(self.root)
         for leftover in self.root.glob(".*.partial"):
             shutil.rmtree(leftover)
         final, partial, replaced = self.root / name, self.root / f".{name}.partial", self.root / f".{name}.old.partial"

@@ -1,5 +1,6 @@
 """Plain values as text and as files: YAML for configs, JSON for results, written whole or not at all."""
 
+import errno
 import json
 import math
 import os
@@ -66,7 +67,7 @@ def write_json(path: str | Path, value) -> None:
 def write_atomic(path: str | Path, content: str | bytes) -> None:
     """Write a file so that a reader, or a kill at any moment, sees the old content or the new and nothing between."""
     path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(path.parent)
     temporary = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         with open(temporary, "wb") as file:
@@ -79,3 +80,11 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
         raise
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it; raises PermissionError too where the system just says there is no such thing."""
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileNotFoundError as error:
+        raise PermissionError(errno.EACCES, "no folder can be made", str(path)) from error

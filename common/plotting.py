@@ -4,7 +4,6 @@ Figures are made without pyplot, so none stays open, and saved without dates, so
 """
 
 import io
-import json
 from pathlib import Path
 
 import matplotlib
@@ -13,7 +12,7 @@ from cycler import cycler
 from matplotlib.figure import Figure
 from PIL import Image
 
-from common.run import plain, write_atomic
+from common.plain import write_atomic, write_json
 
 # Inches: the text width of a page, and of one of two columns on it.
 FULL, HALF = 6.5, 3.2
@@ -71,9 +70,10 @@ def style() -> None:
 
 
 def axes(ncols: int = 1, nrows: int = 1, width: float = FULL, height: float | None = None, **subplots):
-    """(figure, axes) in the house style, sizes in inches; axes is an array unless there is only one.
+    """(figure, axes) in the house style; axes is an array unless there is only one.
 
-    height: of the whole figure; by default each panel is 0.62 as high as wide. subplots: as for Figure.subplots (sharey, ...).
+    width, height: inches, of the whole figure; by default each panel is 0.62 as high as wide.
+    subplots: as for Figure.subplots (sharey, width_ratios, ...).
     """
     style()
     height = height or 0.62 * width / ncols * nrows
@@ -92,12 +92,13 @@ def seed_lines(ax, x, ys, label: str, color: str):
 
 
 def ordered(count: int) -> list[str]:
-    """`count` colours for things that have an order (layers, steps, widths), from dark to light, told apart in grey too."""
-    return [matplotlib.colors.to_hex(color) for color in matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, count))]
+    """`count` colours from dark to light, for things that have an order (layers, steps, widths)."""
+    shades = matplotlib.colormaps["viridis"](np.linspace(0.05, 0.85, count))
+    return [matplotlib.colors.to_hex(shade) for shade in shades]
 
 
 def heatmap(ax, values, signed: bool = False, limit: float | None = None):
-    """Image of values (rows, columns): white is zero. signed: red above, blue below. limit: the value of full colour."""
+    """Image of values (rows, columns), white at zero. signed: red above, blue below. limit: value of full colour."""
     values = np.asarray(values, dtype=float)
     limit = limit or float(np.nanmax(np.abs(values))) or 1.0
     ax.grid(False)
@@ -106,10 +107,10 @@ def heatmap(ax, values, signed: bool = False, limit: float | None = None):
 
 
 def save(fig: Figure, stem: str | Path, data: dict) -> Path:
-    """Write <stem>.png, <stem>.pdf and <stem>.json (the data drawn; arrays as lists, NaN as null); returns the PNG's path."""
+    """Write <stem>.png, <stem>.pdf, and <stem>.json with the data drawn (NaN as null); returns the PNG's path."""
     write_atomic(f"{stem}.png", _png(fig))
     write_atomic(f"{stem}.pdf", _pdf(fig))
-    write_atomic(f"{stem}.json", json.dumps(plain(data)) + "\n")
+    write_json(f"{stem}.json", data)
     return Path(f"{stem}.png")
 
 

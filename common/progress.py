@@ -21,6 +21,7 @@ class Progress:
         self.done = initial
         self.scalars = {}
         self.start = self.last_line = time.monotonic()
+        self.told = None
         self.bar = tqdm(total=total, unit=unit, initial=initial, dynamic_ncols=True) if sys.stderr.isatty() else None
 
     def update(self, step: int, **scalars: float) -> None:
@@ -33,16 +34,17 @@ class Progress:
             self._line()
 
     def close(self) -> None:
+        """End the bar, or tell the last step if no line has."""
         if self.bar is not None:
             self.bar.close()
-        else:
+        elif self.told != self.done:
             self._line()
 
     def _shown(self) -> dict[str, str]:
         return {name: f"{value:.4g}" for name, value in self.scalars.items()}
 
     def _line(self) -> None:
-        self.last_line = time.monotonic()
+        self.last_line, self.told = time.monotonic(), self.done
         rate = (self.done - self.initial) / max(self.last_line - self.start, 1e-9)
         left = tqdm.format_interval((self.total - self.done) / rate) if rate else "?"
         scalars = "".join(f"  {name} {value}" for name, value in self._shown().items())

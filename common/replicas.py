@@ -75,7 +75,9 @@ class Replicas:
             return functional_call(self.skeleton, self.params, inputs)
         copies = zip(*(p.unbind() for p in self.params.values()), strict=True)
         per_replica = zip(copies, zip(*(x.unbind() for x in inputs), strict=True), strict=True)
-        return torch.stack([functional_call(self.skeleton, dict(zip(self.params, p, strict=True)), x) for p, x in per_replica])
+        return torch.stack(
+            [functional_call(self.skeleton, dict(zip(self.params, p, strict=True)), x) for p, x in per_replica]
+        )
 
     def gradient(self, losses: Tensor) -> Tensor:
         """Gradient (R, P) of each replica's own loss; losses: (R,)."""

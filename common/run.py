@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Self
 
 from common.config import UserError, dump
-from common.plain import difference, from_yaml, plain, write_atomic, write_json
+from common.plain import difference, from_yaml, make_folder, plain, write_atomic, write_json
 
 
 class Run:
@@ -41,7 +41,7 @@ class Run:
             run._check_resumable(config, resume)
         if run.finished:
             return run
-        run.path.mkdir(parents=True, exist_ok=True)
+        make_folder(run.path)
         run._lock()
         if not run.config_path.exists():
             write_atomic(run.config_path, dump(config))

@@ -7,7 +7,8 @@ with `runs`, a list of {flag: value} in which `program` replaces the one above a
 default the sweep's name (under `wandb agent` make it a parameter); `slurm`, submitit's settings.
 
 A run of a train.py lives in runs/<paper>/<study>/<name>: it is skipped when finished and resumed when begun. Any other
-program, such as an analysis, runs every time. A job that has the folder of an earlier run in its flags waits for it.
+program, such as an analysis, runs every time. A job waits for the earlier runs whose folders are among its flags, and
+for the jobs that a list entry names under `after`.
 """
 
 import argparse
@@ -141,21 +142,21 @@ def _job(sweep: dict, entry: dict, earlier: list[pool.Job]) -> pool.Job:
         raise UserError(f"found no program {program} for run {entry}, expected the path of a script from here")
     if trains and "name" not in entry:
         raise UserError(f"found no name in run {entry}, expected one: it names the run's folder")
-    flags = {key: value for key, value in entry.items() if key not in ("program", "name")}
+    flags = {key: value for key, value in entry.items() if key not in ("program", "name", "after")}
     name = str(entry.get("name", program.stem))
     study = str(flags.get("study", sweep["study"]) if trains else sweep["study"])
     paper = program.parent.parent if program.parent.name == "analysis" else program.parent
     home = Path("runs", paper.name, study)
     if trains:
         flags |= {"study": study, "name": name} | ({"resume": True} if (home / name).exists() else {})
-    after = tuple(job.name for job in earlier if job.folder and _mentions(flags, job.folder))
+    after = [job.name for job in earlier if job.name in entry.get("after", []) or _mentions(flags, job.folder)]
     command = _command(sweep["command"], program, flags)
-    return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, after)
+    return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, tuple(after))
 
 
-def _mentions(flags: dict, folder: Path) -> bool:
+def _mentions(flags: dict, folder: Path | None) -> bool:
     """True where a flag is the folder, or a place in it."""
-    texts = (value for value in flags.values() if isinstance(value, str))
+    texts = [value for value in flags.values() if isinstance(value, str) and folder]
     return any(Path(text).absolute().is_relative_to(folder.absolute()) for text in texts)
 
 

@@ -1,16 +1,10 @@
 """Which part holds the drop back (paper Fig 8, sheet C20): one part trained afresh, the rest at its final weights."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 
-from abrupt_learning.analysis._curves import curve, draw, finding, sibling
+from abrupt_learning.analysis._curves import curve, draw, finding
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
 from abrupt_learning.evaluate import Trained, find_drop
-
-
-@dataclass
-class Components(Analysis):
-    name: str = "components"
-    """Run of the same study that trained the parts."""
 
 
 def part_curve(run: Trained, part: str) -> dict:
@@ -26,11 +20,11 @@ def part_curve(run: Trained, part: str) -> dict:
     }
 
 
-def analyse(trained: Trained, settings: Components) -> dict:
-    run = sibling(trained, settings.name)
-    parts = {part: part_curve(run, part) for part in run.config.train.components}
-    return {"runs": {"everything": curve(trained), **parts}}
+def analyse(trained: Trained, settings: Analysis) -> dict:
+    whole = Trained(trained.config.train.start_from, trained.device.type)
+    parts = {part: part_curve(trained, part) for part in trained.config.train.components}
+    return {"runs": {"everything": curve(whole), **parts}}
 
 
 if __name__ == "__main__":
-    perform("components", Components, analyse, draw, finding)
+    perform("components", Analysis, analyse, draw, finding)

@@ -59,7 +59,9 @@ def analyse(trained: Trained, settings: CopyCheck) -> dict:
                 for kind, batch in batches.items()
             }
         )
-    steps = over_seeds([{name: trained.milestone(seed, name) for name in settings.milestones} for seed in trained.seeds])
+    steps = over_seeds(
+        [{name: trained.milestone(seed, name) for name in settings.milestones} for seed in trained.seeds]
+    )
     variance = {kind: float(batch.target.square().mean()) for kind, batch in batches.items()}
     return {"steps": steps, "variance": variance, **over_seeds(rows)}
 
@@ -67,7 +69,9 @@ def analyse(trained: Trained, settings: CopyCheck) -> dict:
 def draw(result: dict):
     fig, axs = plotting.axes(ncols=2, width=6.5, height=2.6, sharey=True)
     for ax, kind in zip(axs, ("low_rank", "incoherent"), strict=True):
-        for shift, (name, label) in enumerate({"loss_observed": "observed cells", "copy_error": "hidden cells, from a copy"}.items()):
+        for shift, (name, label) in enumerate(
+            {"loss_observed": "observed cells", "copy_error": "hidden cells, from a copy"}.items()
+        ):
             groups = [(at, what, value) for at, row in result[kind].items() for what, value in row.items()]
             places = [i + 0.4 * shift for i in range(len(groups))]
             ax.bar(places, [v[name]["mean"] for *_, v in groups], 0.4, label=label, color=plotting.COLORS[shift])

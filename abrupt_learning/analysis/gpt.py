@@ -1,20 +1,11 @@
 """A decoder drops when it learns to copy (paper Fig 11, sheet C28): loss between two entropy levels, greedy accuracy."""
 
-from dataclasses import dataclass
-
-from abrupt_learning.analysis._curves import sibling
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
 from abrupt_learning.data import entropy_levels
 from abrupt_learning.evaluate import Trained
 from common import plotting
 
 KINDS = {"accuracy_all": "all cells", "accuracy_observed": "observed cells", "accuracy_masked": "hidden cells"}
-
-
-@dataclass
-class GptCurves(Analysis):
-    name: str = "gpt"
-    """GPT run of the same study."""
 
 
 def copy_step(run: Trained, seed: int) -> int | None:
@@ -24,16 +15,14 @@ def copy_step(run: Trained, seed: int) -> int | None:
     return int(below.iloc[0]) if len(below) else None
 
 
-def analyse(trained: Trained, settings: GptCurves) -> dict:
-    run = sibling(trained, settings.name)
-    rows = run.run.metrics()
-    tests = [rows[(rows["seed"] == s) & rows["accuracy_all"].notna()] for s in run.seeds]
-    losses = [run.metrics(seed) for seed in run.seeds]
+def analyse(trained: Trained, settings: Analysis) -> dict:
+    rows = trained.run.metrics()
+    tests = [rows[(rows["seed"] == s) & rows["accuracy_all"].notna()] for s in trained.seeds]
+    losses = [trained.metrics(seed) for seed in trained.seeds]
     return {
-        "seeds": run.seeds,
-        "levels": entropy_levels(run.data),
-        "chance": 1 / run.data.vocabulary,
-        "half": over_seeds([copy_step(run, seed) for seed in run.seeds]),
+        "levels": entropy_levels(trained.data),
+        "chance": 1 / trained.data.vocabulary,
+        "half": over_seeds([copy_step(trained, seed) for seed in trained.seeds]),
         "steps": losses[0]["step"].tolist(),
         "loss": [m["loss"].round(5).tolist() for m in losses],
         "test_steps": tests[0]["step"].astype(int).tolist(),
@@ -48,7 +37,9 @@ def draw(result: dict):
     plotting.seed_lines(left, result["steps"], result["loss"], label="loss", color=plotting.COLORS[0])
     for level, name in zip(result["levels"], ("marginal entropy", "observed cells copied"), strict=True):
         left.axhline(level, color="0.5", ls="--", lw=0.8)
-        left.annotate(name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points", ha="right")
+        left.annotate(
+            name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points", ha="right"
+        )
     left.set(xlabel="step", ylabel="cross-entropy (nats)", ylim=(0.9 * result["levels"][1], 1.2 * result["levels"][0]))
     for color, (kind, label) in zip(plotting.COLORS, KINDS.items(), strict=False):
         plotting.seed_lines(right, result["test_steps"], result["accuracy"][kind], label=label, color=color)
@@ -66,4 +57,4 @@ def finding(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    perform("gpt", GptCurves, analyse, draw, finding)
+    perform("gpt", Analysis, analyse, draw, finding)

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._curves import sibling
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
 from abrupt_learning.analysis.gpt import copy_step
 from abrupt_learning.evaluate import Trained
@@ -15,8 +14,6 @@ from common import plotting
 
 @dataclass
 class GptAttention(Analysis):
-    name: str = "gpt"
-    """GPT run of the same study."""
     matrices: int = 256
     """Matrices the maps are averaged over."""
     before: float = 0.5
@@ -49,16 +46,15 @@ def moments(run: Trained, seed: int, share: float) -> dict[str, int]:
 
 
 def analyse(trained: Trained, settings: GptAttention) -> dict:
-    run = sibling(trained, settings.name)
-    ids = sequence(run.matrices(settings.matrices), run.data)
+    ids = sequence(trained.matrices(settings.matrices), trained.data)
     rows, shown = [], {}
-    for seed in run.seeds:
-        steps = moments(run, seed, settings.before)
-        seen = {moment: maps(run.model(seed, step), ids) for moment, step in steps.items()}
+    for seed in trained.seeds:
+        steps = moments(trained, seed, settings.before)
+        seen = {moment: maps(trained.model(seed, step), ids) for moment, step in steps.items()}
         shown = shown or {moment: (m * 1e4).round().div(1e4).tolist() for moment, m in seen.items()}
         rows.append({moment: scores(m) | {"step": steps[moment]} for moment, m in seen.items()})
     cells = ids.shape[1] // 2
-    return {"seeds": run.seeds, "cells": cells, "chance": 1 / (1.5 * cells), "scores": over_seeds(rows), "maps": shown}
+    return {"cells": cells, "chance": 1 / (1.5 * cells), "scores": over_seeds(rows), "maps": shown}
 
 
 def draw(result: dict):

@@ -50,7 +50,9 @@ def draw(result: dict):
     axs[0].set_ylabel("mean squared error")
     names = {"loss_masked": "Var", "loss": "p Var"}
     for name, level in result["levels"].items():
-        axs[0].annotate(names[name], (1, level), xycoords=("axes fraction", "data"), xytext=(2, -2), textcoords="offset points")
+        axs[0].annotate(
+            names[name], (1, level), xycoords=("axes fraction", "data"), xytext=(2, -2), textcoords="offset points"
+        )
     axs[1].legend(loc="lower left")
     return fig
 

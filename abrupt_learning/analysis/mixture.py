@@ -1,27 +1,17 @@
 """A mixture of sizes is learned size by size (paper Fig 16, sheet C24)."""
 
-from dataclasses import dataclass
-
-from abrupt_learning.analysis._curves import sibling
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
 from abrupt_learning.evaluate import Trained
 from common import plotting
 
 
-@dataclass
-class Mixture(Analysis):
-    name: str = "mixture"
-    """Run of the same study that trained the mixture."""
-
-
-def analyse(trained: Trained, settings: Mixture) -> dict:
+def analyse(trained: Trained, settings: Analysis) -> dict:
     """Per size the test loss over p Var, and the first step at which it is below one half."""
-    run = sibling(trained, settings.name)
-    rows, level = run.run.metrics(), run.data.p_mask * run.data.variance
+    rows, level = trained.run.metrics(), trained.data.p_mask * trained.data.variance
     sizes = {}
-    for m, n in run.data.sizes:
+    for m, n in trained.data.sizes:
         column = f"loss_{m}x{n}"
-        tests = [rows[(rows["seed"] == s) & rows[column].notna()] for s in run.seeds]
+        tests = [rows[(rows["seed"] == s) & rows[column].notna()] for s in trained.seeds]
         relative = [(t[column] / level).rolling(5, min_periods=1).mean() for t in tests]
         halves = [t["step"][r < 0.5] for t, r in zip(tests, relative, strict=True)]
         sizes[f"{m}x{n}"] = {
@@ -47,8 +37,10 @@ def finding(result: dict) -> str:
     def half(size: dict) -> str:
         return "/".join("none" if v is None else f"{v:.0f}" for v in size["half"]["values"])
 
-    return "first below half of the plateau: " + ", ".join(f"{name} at {half(s)}" for name, s in result["sizes"].items())
+    return "first below half of the plateau: " + ", ".join(
+        f"{name} at {half(s)}" for name, s in result["sizes"].items()
+    )
 
 
 if __name__ == "__main__":
-    perform("mixture", Mixture, analyse, draw, finding)
+    perform("mixture", Analysis, analyse, draw, finding)

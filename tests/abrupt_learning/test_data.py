@@ -91,7 +91,9 @@ def test_full_coherence_hides_the_most_coherent_cells():
     U = torch.rand((20, 7, 2), generator=redo) * 2 - 1
     V = torch.rand((20, 7, 2), generator=redo) * 2 - 1
     coherence = local_coherence(U, V)
-    assert torch.all(coherence.masked_fill(batch.observed, 99).amin(1) >= coherence.masked_fill(~batch.observed, -99).amax(1))
+    assert torch.all(
+        coherence.masked_fill(batch.observed, 99).amin(1) >= coherence.masked_fill(~batch.observed, -99).amax(1)
+    )
 
 
 def test_local_coherence_sums_to_its_closed_form():

@@ -29,7 +29,9 @@ def test_sequence_has_the_papers_layout():
     assert torch.equal(ids[:, :49], shown.ids)
     torch.testing.assert_close((ids[:, 50:] - 201) / 100, shown.target)
     with torch.device("meta"):
-        assert Gpt(Model(kind="gpt", hidden_size=256, n_layer=2, n_head=2), data.vocabulary, 49).wpe.num_embeddings == 99
+        assert (
+            Gpt(Model(kind="gpt", hidden_size=256, n_layer=2, n_head=2), data.vocabulary, 49).wpe.num_embeddings == 99
+        )
 
 
 @pytest.mark.parametrize("attention", ["softmax", "linear"])
@@ -53,7 +55,14 @@ def test_equals_stock_gpt2():
 
     ours = small()
     stock = GPT2LMHeadModel(
-        GPT2Config(vocab_size=ours.wte.num_embeddings, n_positions=33, n_embd=32, n_layer=2, n_head=2, tie_word_embeddings=False)
+        GPT2Config(
+            vocab_size=ours.wte.num_embeddings,
+            n_positions=33,
+            n_embd=32,
+            n_layer=2,
+            n_head=2,
+            tie_word_embeddings=False,
+        )
     ).eval()
     state = {}
     for name, value in ours.state_dict().items():

@@ -88,7 +88,12 @@ def test_hook_sees_every_site_and_an_idle_one_changes_nothing():
 
     assert torch.equal(model(ids, idle), model(ids))
     assert sites == [("embedding", -1)] + [(s, l) for l in range(3) for s in ("attention", "heads", "hidden")]  # noqa: E741
-    assert shapes == {"embedding": (8, 16, 32), "attention": (8, 4, 16, 16), "heads": (8, 4, 16, 8), "hidden": (8, 16, 32)}
+    assert shapes == {
+        "embedding": (8, 16, 32),
+        "attention": (8, 4, 16, 16),
+        "heads": (8, 4, 16, 8),
+        "hidden": (8, 16, 32),
+    }
 
 
 def test_losses_equal_boolean_indexing_and_add_up():

@@ -54,7 +54,9 @@ def test_adam_equals_torch(decay):
     ids, models = inputs(2), [Tiny(s).double() for s in range(2)]
     stack = Replicas(models)
     rates = torch.tensor([[1e-2], [3e-2]], dtype=torch.double)
-    optimisers = [torch.optim.AdamW(m.parameters(), lr=float(r), weight_decay=decay) for m, r in zip(models, rates, strict=True)]
+    optimisers = [
+        torch.optim.AdamW(m.parameters(), lr=float(r), weight_decay=decay) for m, r in zip(models, rates, strict=True)
+    ]
     for _ in range(20):
         stack.adam(stack.gradient(stack.forward(ids).square().mean((1, 2))), rates, weight_decay=decay)
         for r, (model, optimiser) in enumerate(zip(models, optimisers, strict=True)):
@@ -104,4 +106,6 @@ def test_state_goes_round():
     for stack in (first, second):
         stack.adam(torch.full_like(stack.flat, 0.3), 1e-2)
     assert torch.equal(first.flat, second.flat)
-    assert torch.equal(second.params["inner.weight"].detach()[0].flatten(), second.weights()["inner.weight"][0].flatten())
+    assert torch.equal(
+        second.params["inner.weight"].detach()[0].flatten(), second.weights()["inner.weight"][0].flatten()
+    )

@@ -1,0 +1,51 @@
+# Every recipe is commands that can be copied: what make adds is the order.
+PYTHON ?= python3
+PRESET ?= quick
+WORKERS ?= 2
+THREADS ?= 1
+
+BIN := .venv/bin
+export PATH := $(CURDIR)/$(BIN):$(PATH)
+
+.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity test test-slow lint format bench report
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## make .venv with everything (about two minutes; nothing to do when nothing changed)
+
+.venv/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("found Python %d.%d, expected 3.11 or newer: make PYTHON=python3.12 setup" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
+	@touch $@
+
+repro: repro-abrupt ## all papers, one after another (PRESET=quick|gpu|paper)
+
+repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quick|gpu|paper)
+	python -m common.sweep abrupt_learning/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS)
+	python abrupt_learning/claims.py --study runs/abrupt_learning/$(PRESET)
+
+repro-blocks repro-icl repro-grok repro-capacity:
+	@echo "error: $@ is not built yet; built so far: make repro-abrupt" >&2; exit 2
+
+test: setup ## the whole suite (under 10 minutes on 2 cores)
+	python -m pytest
+
+test-slow: setup ## the long tests
+	python -m pytest -m slow
+
+lint: setup ## ruff: rules and format
+	ruff check .
+	ruff format --check .
+
+format: setup ## let ruff mend what it can
+	ruff check --fix .
+	ruff format .
+
+bench: setup ## speed beside the literal way, both sides in one run
+	python abrupt_learning/bench.py
+
+report: setup ## an index page over all run folders
+	python -m common.claims runs

@@ -1,0 +1,213 @@
+"""What the token and position tables look like, when that forms, and what it is for (Figs 7, 9, 10; sheet C14 to C18).
+
+Scores come from every seed and are taken in the tables themselves; the scatter pictures show the first seed.
+"""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from abrupt_learning.analysis import _embeddings_figure
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.data import Batch, Data, factors
+from abrupt_learning.evaluate import Trained, losses, predict
+from abrupt_learning.geometry import principal_axes, purity, sign_and_magnitude, symmetry, turned_onto
+from abrupt_learning.tsne import tsne
+from common import device
+
+Experiment = Literal[
+    "token_norm", "token_pca", "position_norm", "position_tsne", "token_progress", "position_progress", "permute"
+]
+
+
+@dataclass
+class Embeddings(Analysis):
+    experiments: list[Experiment] = field(default_factory=lambda: list(EXPERIMENTS))
+    """Which of the seven to do."""
+    milestones: list[str] = field(default_factory=lambda: ["early", "middle", "before", "after", "late"])
+    """Checkpoints of the two progress experiments, beside the end; the paper's 4000, 10000, 14000, 16000 and 20000."""
+    largest: float = 1.5
+    """Values up to this size are looked at, as far as the law and the vocabulary reach."""
+    rarest: float = 1e-5
+    """Values with a smaller probability per entry are left out: their rows were hardly ever trained."""
+    perplexity: float = 10.0
+    """Perplexity of t-SNE, held below (cells - 1) / 3."""
+    permutations: int = 20
+    """Random orders of the position table."""
+    matrices: int = 256
+    """Matrices each order is tested on."""
+
+
+def trained_values(data: Data, largest: float, rarest: float) -> Tensor:
+    """Sorted integers k = 10^precision v, without 0, that the run really trains on: |v| <= largest, P(v) >= rarest.
+
+    P is the share among 2^20 entries drawn from the law.
+    """
+    generator = device.generator("cpu", 0, "values")
+    u, v = (factors((2**20, data.rank), data, generator) for _ in range(2))
+    drawn = ((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half)
+    share = torch.bincount(drawn + data.half, minlength=2 * data.half + 1) / len(drawn)
+    k = torch.arange(-data.half, data.half + 1)
+    return k[(share >= rarest) & (k.abs() <= round(largest * 10**data.precision)) & (k != 0)]
+
+
+def permuted(model, batch: Batch, order: Tensor) -> Tensor:
+    """Predictions (B, N) where cell k carries the position vector of cell order[k].
+
+    The encoder knows no other order, so the cells are moved to these places and read there.
+    """
+    ids = torch.empty_like(batch.ids)
+    ids[:, order] = batch.ids
+    return predict(model, ids)[:, order]
+
+
+def structured_orders(rows: int, columns: int) -> dict[str, Tensor]:
+    """Orders of the cells that keep matrices low rank: as it was, two rows or columns swapped, the transpose if square."""
+    grid = torch.arange(rows * columns).view(rows, columns)
+    swapped = [torch.tensor([1, 0, *range(2, size)][-size:]) for size in (rows, columns)]
+    orders = {"identity": grid, "swap_rows": grid[swapped[0]], "swap_columns": grid[:, swapped[1]]}
+    orders |= {"transpose": grid.T} if rows == columns else {}
+    return {name: order.flatten() for name, order in orders.items()}
+
+
+@dataclass
+class Table:
+    """The two tables of one seed at one step, float64 on the CPU: token (T, d) of the values looked at, position (N, d)."""
+
+    token: Tensor
+    position: Tensor
+
+
+class View:
+    """What the experiments look at: the values k (T,), and tables[seed][milestone], the last milestone being the end."""
+
+    def __init__(self, trained: Trained, settings: Embeddings):
+        self.trained, self.settings = trained, settings
+        self.rows, self.columns = trained.data.sizes[0]
+        self.k = trained_values(trained.data, settings.largest, settings.rarest)
+        progress = any(name.endswith("progress") for name in settings.experiments)
+        names = [*(settings.milestones if progress else []), "end"]
+        self.steps = [{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]
+
+    @cached_property
+    def tables(self) -> list[dict[str, Table]]:
+        return [
+            {name: self.table(seed, step) for name, step in steps.items()}
+            for seed, steps in zip(self.trained.seeds, self.steps, strict=True)
+        ]
+
+    @cached_property
+    def end(self) -> list[Table]:
+        return [at["end"] for at in self.tables]
+
+    def table(self, seed: int, step: int) -> Table:
+        parts = self.trained.model(seed, step).embeddings
+        token, position = (t.weight.cpu().double() for t in (parts.word_embeddings, parts.position_embeddings))
+        return Table(token[self.k + self.trained.data.half + 1], position[: self.rows * self.columns])
+
+
+def rounded(values: Tensor) -> list:
+    """Nested lists with 4 decimals."""
+    return values.mul(1e4).round().div(1e4).tolist()
+
+
+def token_norm(view: View) -> dict:
+    norms = torch.stack([t.token.norm(dim=1) for t in view.end])
+    return {"norms": rounded(norms), "symmetry": over_seeds([symmetry(t.token, view.k) for t in view.end])}
+
+
+def token_pca(view: View) -> dict:
+    fits = [principal_axes(t.token) for t in view.end]
+    scores = [(t.token - mean) @ axes for t, (mean, axes) in zip(view.end, fits, strict=True)]
+    return over_seeds([sign_and_magnitude(s, view.k) for s in scores]) | {"map": rounded(scores[0])}
+
+
+def position_norm(view: View) -> dict:
+    return {"norms": rounded(torch.stack([t.position.norm(dim=1) for t in view.end]))}
+
+
+def position_tsne(view: View) -> dict:
+    others = view.rows * view.columns - 1
+    chance = {"column": (view.rows - 1) / others, "row": (view.columns - 1) / others}
+    scores = over_seeds([purity(t.position, view.columns) for t in view.end])
+    return scores | {"chance": chance, "map": rounded(tsne(view.end[0].position, view.settings.perplexity))}
+
+
+def token_progress(view: View) -> dict:
+    """Scores on the final components, centred with the final mean, and on each checkpoint's own components."""
+
+    def scores(table: Table, end: Table) -> dict:
+        fits = {"final_axes": principal_axes(end.token), "own_axes": principal_axes(table.token)}
+        on_axes = {name: sign_and_magnitude((table.token - mean) @ axes, view.k) for name, (mean, axes) in fits.items()}
+        return on_axes | {"symmetry": symmetry(table.token, view.k)}
+
+    first = view.tables[0]
+    mean, axes = principal_axes(first["end"].token)
+    maps = {name: rounded((table.token - mean) @ axes) for name, table in first.items()}
+    rows = [{name: scores(table, at["end"]) for name, table in at.items()} for at in view.tables]
+    return {"scores": over_seeds(rows), "maps": maps}
+
+
+def position_progress(view: View) -> dict:
+    """Purity at every checkpoint; each picture is a t-SNE of its own, turned onto the last one."""
+    first = view.tables[0]
+    pictures = tsne(torch.stack([table.position for table in first.values()]), view.settings.perplexity)
+    maps = {name: rounded(turned_onto(p, pictures[-1])) for name, p in zip(first, pictures, strict=True)}
+    rows = [{name: purity(table.position, view.columns) for name, table in at.items()} for at in view.tables]
+    return {"scores": over_seeds(rows), "maps": maps}
+
+
+def permute(view: View) -> dict:
+    """L, L_obs, L_mask for each structured order, and the mean and sd of each over the random ones."""
+    batch = view.trained.matrices(view.settings.matrices)
+    generator = device.generator("cpu", 0, "permutations")
+    cells = view.rows * view.columns
+    random = [torch.randperm(cells, generator=generator) for _ in range(view.settings.permutations)]
+    rows = []
+    for seed in view.trained.seeds:
+        model = view.trained.model(seed)
+        orders = structured_orders(view.rows, view.columns)
+        row = {name: losses(permuted(model, batch, order), batch) for name, order in orders.items()}
+        draws = [losses(permuted(model, batch, order), batch) for order in random]
+        row["random"] = {}
+        for name in ("loss", "loss_observed", "loss_masked"):
+            values = torch.tensor([draw[name] for draw in draws])
+            row["random"] |= {name: float(values.mean()), f"{name}_sd": float(values.std())}
+        rows.append(row)
+    return over_seeds(rows)
+
+
+EXPERIMENTS = {
+    function.__name__: function
+    for function in (token_norm, token_pca, position_norm, position_tsne, token_progress, position_progress, permute)
+}
+
+
+def analyse(trained: Trained, settings: Embeddings) -> dict:
+    view = View(trained, settings)
+    result = {"steps": over_seeds(view.steps), "values": rounded(view.k / 10**trained.data.precision)}
+    result |= {"grid": [view.rows, view.columns], "variance": trained.data.variance}
+    return result | {name: EXPERIMENTS[name](view) for name in settings.experiments}
+
+
+def finding(result: dict) -> str:
+    parts = []
+    if "token_norm" in result:
+        parts.append("norms of v and -v correlate {mean:.2f}".format(**result["token_norm"]["symmetry"]))
+    if "token_pca" in result:
+        sign, magnitude = (result["token_pca"][name]["mean"] for name in ("sign", "magnitude"))
+        parts.append(f"two components are sign and magnitude (|r| {sign:.2f}, {magnitude:.2f})")
+    if "position_tsne" in result:
+        near, chance = result["position_tsne"], result["position_tsne"]["chance"]
+        parts += [f"nearest position in the same {x} {near[x]['mean']:.0%} (chance {chance[x]:.0%})" for x in chance]
+    if "permute" in result:
+        before, after = (result["permute"][name]["loss_masked"]["mean"] for name in ("identity", "random"))
+        parts.append(f"positions shuffled: L_mask {before:.3f} -> {after:.3f} (Var {result['variance']:.3f})")
+    return "; ".join(parts) or f"drawn: {', '.join(result['settings']['experiments'])}"
+
+
+if __name__ == "__main__":
+    perform("embeddings", Embeddings, analyse, _embeddings_figure.draw, finding)

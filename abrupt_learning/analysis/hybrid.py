@@ -1,0 +1,95 @@
+"""Models put together from weights before the drop and weights after it (the authors' switch_models, sheet C19).
+
+The authors' `att` is query, key and value only, and their `mlp` every parameter without "attention" in its name:
+embeddings, feed-forward, its LayerNorm, read-out. Neither holds the attention's output matrix, so the two do not add up to a model.
+"""
+
+from copy import deepcopy
+from dataclasses import dataclass, field
+from typing import Literal
+
+from torch import nn
+
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis._points import loss_points
+from abrupt_learning.data import Batch
+from abrupt_learning.evaluate import Trained, losses, predict
+from abrupt_learning.model import component
+from common import plotting
+
+Part = Literal["att", "mlp", "att_full", "ff_only", "embeddings", "readout"]
+GROUPS = {"att": "qkv", "att_full": "attention", "ff_only": "mlp", "embeddings": "embedding", "readout": "readout"}
+
+
+@dataclass
+class Hybrid(Analysis):
+    pre: str = "early"
+    """Milestone of the weights before the drop; the paper's is step 4000."""
+    post: str = "end"
+    """Milestone of the weights after it; the paper's is step 50000."""
+    parts: list[Part] = field(default_factory=lambda: ["att", "mlp", "att_full", "ff_only", "embeddings", "readout"])
+    """Weights moved from one model into the other: the authors' two, and finer ones."""
+    matrices: int = 1024
+    """Matrices of the test."""
+
+
+def parameters(model: nn.Module, part: str) -> set[str]:
+    """Names of the parameters of a part."""
+    if part == "mlp":
+        return component(model, "all") - component(model, "attention")
+    return component(model, GROUPS[part])
+
+
+def transplanted(host: nn.Module, donor: nn.Module, names: set[str]) -> nn.Module:
+    """A copy of the host with the parameters so named from the donor."""
+    hybrid, weights = deepcopy(host), donor.state_dict()
+    hybrid.load_state_dict({name: weights[name] for name in names}, strict=False)
+    return hybrid
+
+
+def of_seed(trained: Trained, settings: Hybrid, batch: Batch, seed: int) -> dict:
+    pre, post = (trained.model(seed, name) for name in (settings.pre, settings.post))
+
+    def tested(model: nn.Module) -> dict[str, float]:
+        return losses(predict(model, batch.ids), batch)
+
+    hybrids = {}
+    for part in settings.parts:
+        names = parameters(pre, part)
+        hybrids[part] = {
+            "pre_to_post": tested(transplanted(post, pre, names)),
+            "post_to_pre": tested(transplanted(pre, post, names)),
+        }
+    return {
+        "steps": {"pre": trained.milestone(seed, settings.pre), "post": trained.milestone(seed, settings.post)},
+        "parents": {"pre": tested(pre), "post": tested(post)},
+        "hybrids": hybrids,
+    }
+
+
+def analyse(trained: Trained, settings: Hybrid) -> dict:
+    batch = trained.matrices(settings.matrices)
+    rows = [of_seed(trained, settings, batch, seed) for seed in trained.seeds]
+    return {"variance": trained.data.variance, **over_seeds(rows)}
+
+
+def draw(result: dict):
+    """L_obs and L_mask of the parents and of every hybrid, a dot per seed."""
+    rows = {"before": result["parents"]["pre"], "after": result["parents"]["post"]}
+    for direction, text in (("pre_to_post", "into after"), ("post_to_pre", "into before")):
+        rows |= {f"{part} {text}": row[direction] for part, row in result["hybrids"].items()}
+    fig, ax = plotting.axes(height=3.0)
+    loss_points(ax, rows, result["variance"])
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
+
+
+def finding(result: dict) -> str:
+    hybrids = {f"{part}, {way}": row for part, ways in result["hybrids"].items() for way, row in ways.items()}
+    name = min(hybrids, key=lambda name: hybrids[name]["loss_masked"]["mean"])
+    levels = [row["loss_masked"]["mean"] for row in (*result["parents"].values(), hybrids[name])]
+    return "L_mask {:.3f} before, {:.3f} after, {:.3f} for the best hybrid".format(*levels) + f" ({name})"
+
+
+if __name__ == "__main__":
+    perform("hybrid", Hybrid, analyse, draw, finding)

@@ -1,0 +1,156 @@
+"""Our training step, nuclear-norm solver and generation beside the literal way, both sides in turn in one run.
+
+python abrupt_learning/bench.py          prints a table, writes results/abrupt_learning/bench.json
+"""
+
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+
+from abrupt_learning import bench_nuclear
+from abrupt_learning.data import Batch, Data, sample
+from abrupt_learning.gpt import Gpt, generate, sequence
+from abrupt_learning.model import Bert, Model
+from abrupt_learning.train import Config, bert_losses
+from common import bench, config
+from common.replicas import Replicas
+
+HERE = Path(__file__).parent
+
+
+@dataclass
+class Bench:
+    threads: int = 0
+    """CPU threads of both sides; 0 leaves the machine's own choice."""
+    rounds: int = 15
+    """Timed rounds of each pair."""
+    out: str = "results/abrupt_learning/bench.json"
+    """Where the rows go."""
+
+
+def our_step(settings: Config, seeds: int = 1):
+    """One step of train.py for `seeds` replicas: fresh matrices, one forward, backward, Adam, metrics without a copy."""
+    data, c = settings.data, settings.train
+    streams = [torch.Generator().manual_seed(s) for s in range(seeds)]
+    stack = Replicas([Bert(settings.model, data.vocabulary, data.cells, stream) for stream in streams])
+    window = torch.zeros(seeds, 4)
+
+    def step() -> None:
+        batches = [sample(data, c.batch_size, stream) for stream in streams]
+        batch = Batch(*(torch.stack(field) for field in zip(*batches, strict=True)))
+        losses, metrics = bert_losses(stack.forward(batch.ids), batch)
+        stack.adam(stack.gradient(losses), c.lr)
+        window.add_(metrics)
+
+    return step
+
+
+def literal_step(settings: Config, evaluated: int = 64):
+    """The loop as usually written: stock BertModel, a second forward for the metrics, an evaluation forward, every step."""
+    from transformers import BertConfig, BertModel
+
+    data, model, c = settings.data, settings.model, settings.train
+    stock = BertModel(
+        BertConfig(
+            vocab_size=data.vocabulary, hidden_size=model.hidden_size, num_hidden_layers=model.n_layer,
+            num_attention_heads=model.n_head, intermediate_size=model.mlp_ratio * model.hidden_size,
+            hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0, max_position_embeddings=data.cells,
+        ),
+        add_pooling_layer=False,
+    )  # fmt: skip
+    read_out, stream = torch.nn.Linear(model.hidden_size, 1), torch.Generator().manual_seed(0)
+    optimiser = torch.optim.Adam([*stock.parameters(), *read_out.parameters()], lr=c.lr)
+
+    def predict(ids):
+        return read_out(stock(input_ids=ids, attention_mask=torch.ones_like(ids)).last_hidden_state).squeeze(-1)
+
+    def metrics(output, batch):
+        error, hidden = (output - batch.target) ** 2, ~batch.observed
+        return [t.mean().item() for t in (error, error[hidden], error[batch.observed], output[hidden].abs())]
+
+    def step() -> None:
+        batch = sample(data, c.batch_size, stream)
+        optimiser.zero_grad()
+        torch.nn.functional.mse_loss(predict(batch.ids), batch.target).backward()
+        optimiser.step()
+        with torch.no_grad():
+            metrics(predict(batch.ids), batch)
+            test = sample(data, evaluated, stream)
+            metrics(predict(test.ids), test)
+
+    return step
+
+
+def step_flops(settings: Config) -> float:
+    """Multiply-adds of one training step, times two: 3 forward passes' worth (sheet 7.1)."""
+    model, cells, batch = settings.model, settings.data.cells, settings.train.batch_size
+    width, inner = model.hidden_size, model.mlp_ratio * model.hidden_size
+    per_token = 4 * width**2 + 2 * width * inner + 2 * width * cells
+    return 3 * 2 * model.n_layer * per_token * cells * batch
+
+
+def training_row(name: str, settings: Config, rate: float, target: float, rounds: int) -> dict:
+    """Our step against the literal one, at equal precision and threads."""
+    ours, other = bench.interleaved(our_step(settings), literal_step(settings), rounds)
+    return bench.row(name, ours * 1e3, other * 1e3, "ms", target, step_flops(settings) / ours / rate)
+
+
+def replica_row(settings: Config, rounds: int) -> dict:
+    """Three seeds in one process against three single runs one after another."""
+    singles = [our_step(settings) for _ in range(3)]
+    stacked, alone = bench.interleaved(our_step(settings, 3), lambda: [step() for step in singles], rounds)
+    return bench.row("three seeds in one process, beside one after another", stacked * 1e3, alone * 1e3, "ms", None)
+
+
+def generation_row(rounds: int) -> dict:
+    """Greedy generation of 49 tokens with and without the KV cache, at the paper's GPT setting, 64 matrices."""
+    data = Data(limit=2.0)
+    stream = torch.Generator().manual_seed(0)
+    model = Gpt(Model(kind="gpt", hidden_size=256, n_layer=2, n_head=2), data.vocabulary, data.cells, stream)
+    prompt = sequence(sample(data, 64, stream), data)[:, : data.cells + 1]
+    times = bench.interleaved(
+        lambda: generate(model, prompt, 49), lambda: generate(model, prompt, 49, cached=False), rounds, 1
+    )
+    return bench.row("GPT generation, KV cache beside recomputation", *(t * 1e3 for t in times), "ms", 10.0)
+
+
+def help_row(rounds: int = 5) -> dict:
+    """train.py --help, whole process, against the 3 seconds it may take."""
+    command = [sys.executable, str(HERE / "train.py"), "--help"]
+
+    def seconds() -> float:
+        start = time.perf_counter()
+        subprocess.run(command, check=True, capture_output=True)
+        return time.perf_counter() - start
+
+    return bench.row(
+        "train.py --help, beside its budget", statistics.median(seconds() for _ in range(rounds)), 3.0, "s", 1.0
+    )
+
+
+def main(settings: Bench) -> None:
+    """Measure every row, print and save them."""
+    if settings.threads:
+        torch.set_num_threads(settings.threads)
+    quick = config.load(Config, HERE / "configs" / "quick.yaml")
+    wide = replace(quick, model=Model(hidden_size=256), data=Data(), train=replace(quick.train, batch_size=64))
+    rate = bench.matrix_rate()
+    rows = [
+        training_row("training step, quick", quick, rate, 1.4, 2 * settings.rounds),
+        training_row("training step, d=256, 4 layers, 7x7", wide, rate, 1.3, settings.rounds),
+        replica_row(quick, settings.rounds),
+        generation_row(max(3, settings.rounds // 4)),
+        *bench_nuclear.rows(),
+        help_row(),
+    ]
+    bench.table(rows)
+    bench.write(Path(settings.out), rows)
+
+
+if __name__ == "__main__":
+    config.main(main, Bench)

@@ -1,0 +1,189 @@
+"""The training command: resume after a kill, same command same numbers, mistakes in one or two lines."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from abrupt_learning.train import Config, build, main, replicas_of
+from common import config
+from common.checkpoint import Checkpointer
+from common.config import UserError
+
+ROOT = Path(__file__).parents[2]
+SMOKE = ROOT / "abrupt_learning/configs/smoke.yaml"
+TRAIN = [sys.executable, str(ROOT / "abrupt_learning/train.py"), f"--config={SMOKE}"]
+
+
+def command(root: Path, *flags: str) -> list[str]:
+    return [*TRAIN, f"--root={root}", *flags]
+
+
+def run(root: Path, *flags: str) -> subprocess.CompletedProcess:
+    return subprocess.run(command(root, *flags), capture_output=True, text=True, cwd=ROOT, timeout=120)
+
+
+def record(folder: Path) -> list[dict]:
+    """metrics.jsonl without its wall-clock field."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def last_weights(folder: Path) -> dict[str, torch.Tensor]:
+    keeper = Checkpointer(folder / "checkpoints")
+    return keeper.weights(keeper.steps()[-1])
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    assert record(first) == record(second)
+    ours, theirs = last_weights(first), last_weights(second)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A smoke run that was never stopped."""
+    root = tmp_path_factory.mktemp("whole")
+    done = run(root)
+    assert done.returncode == 0, done.stderr
+    return root / "abrupt_learning/smoke/main"
+
+
+def test_the_same_command_twice_gives_the_same_numbers(whole, tmp_path):
+    assert run(tmp_path).returncode == 0
+    assert_same_run(whole, tmp_path / "abrupt_learning/smoke/main")
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_a_run_stopped_anywhere_resumes_to_the_same_bits(whole, tmp_path, number):
+    folder = tmp_path / "abrupt_learning/smoke/main"
+    process = subprocess.Popen(command(tmp_path), cwd=ROOT, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while process.poll() is None and not (folder / "checkpoints/step_00000020").exists():
+        time.sleep(0.01)
+    process.send_signal(number)
+    code = process.wait(timeout=60)
+    assert code in ((-signal.SIGKILL,) if number == signal.SIGKILL else (130,))
+    assert len(record(folder)) < len(record(whole))
+    again = run(tmp_path, "--resume=true")
+    assert again.returncode == 0, again.stderr
+    assert_same_run(whole, folder)
+
+
+def test_a_broken_newest_checkpoint_is_named_and_the_one_before_serves(whole, tmp_path):
+    assert run(tmp_path).returncode == 0
+    folder = tmp_path / "abrupt_learning/smoke/main"
+    broken = sorted((folder / "checkpoints").iterdir())[-1] / "weights.safetensors"
+    broken.write_bytes(broken.read_bytes()[:-10])
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"state": "interrupted"}))
+    again = run(tmp_path, "--resume=true")
+    assert again.returncode == 0, again.stderr
+    assert "step_00000060" in again.stderr
+    assert_same_run(whole, folder)
+
+
+def test_an_existing_run_is_refused_and_a_finished_one_says_so(whole):
+    root = whole.parents[2]
+    refused, finished = run(root), run(root, "--resume=true")
+    assert refused.returncode == 2
+    assert "--resume" in refused.stderr and "--name" in refused.stderr
+    assert finished.returncode == 0
+    assert "finished" in finished.stdout
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        (["--model.hiden_size", "64"], ["model.hiden_size", "model.hidden_size"]),
+        (["--model.n_layer", "two"], ["model.n_layer", "two"]),
+        (["--model.n_head", "5"], ["model.n_head", "model.hidden_size"]),
+        (["--data.p_mask", "1.5"], ["data.p_mask", "1.5"]),
+        (["--train.components", "[tokens]"], ["tokens", "token"]),
+        (["--train.components", "[token]"], ["--train.start_from"]),
+        (["--train.components", "[token]", "--train.start_from", "nowhere/main"], ["nowhere/main"]),
+        (["--device", "cuda"], ["cuda", "--device cpu"]),
+    ],
+)
+def test_a_mistake_is_told_in_two_lines_at_most_with_exit_code_2(tmp_path, flags, words):
+    if "cuda" in flags and torch.cuda.is_available():
+        pytest.skip("CUDA is there")
+    done = run(tmp_path, *flags)
+    assert done.returncode == 2, done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+    assert "Traceback" not in done.stderr
+    for word in words:
+        assert word in done.stderr
+
+
+def test_an_unwritable_root_is_told(tmp_path):
+    blocked = tmp_path / "file"
+    blocked.write_text("in the way")
+    done = run(blocked)
+    assert done.returncode == 2
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_initial_weights_do_not_depend_on_the_company():
+    settings = config.load(Config, SMOKE)
+    stack, _ = replicas_of(settings, torch.device("cpu"))
+    for r, seed in enumerate(settings.seeds):
+        alone = torch.cat([p.detach().flatten() for p in build(settings, seed, torch.device("cpu")).parameters()])
+        assert torch.equal(stack.flat[r], alone)
+
+
+def settings_with(tmp_path, **changes) -> Config:
+    values = yaml.safe_load(SMOKE.read_text()) | {"root": str(tmp_path), "seeds": [0, 1]}
+    for key, value in changes.items():
+        values[key] = values.get(key, {}) | value if isinstance(value, dict) else value
+    path = tmp_path / "config.yaml"
+    path.write_text(yaml.safe_dump(values))
+    return config.load(Config, path)
+
+
+def test_a_component_run_moves_that_component_alone(whole, tmp_path):
+    parts = {"components": ["token", "attention"], "start_from": str(whole), "steps": 10}
+    settings = settings_with(tmp_path, name="components", train=parts)
+    main(settings)
+    trained = last_weights(settings.folder)
+    source = last_weights(whole)
+    for r, part in enumerate(["token", "token", "attention", "attention"]):
+        for name, value in trained.items():
+            wanted = part == "token" and "word_embeddings" in name or part == "attention" and ".attention." in name
+            assert torch.equal(value[r], source[name][r % 2]) != wanted, (part, name)
+    assert {(row["component"], row["seed"]) for row in record(settings.folder)} == {
+        (part, seed) for part in ("token", "attention") for seed in (0, 1)
+    }
+
+
+def test_a_mixture_draws_every_size_and_tests_each(tmp_path):
+    data = {"sizes": [[3, 3], [4, 4]]}
+    settings = settings_with(tmp_path, name="mixture", data=data, train={"steps": 20, "evaluate_every": 10})
+    main(settings)
+    tests = [row for row in record(settings.folder) if "loss_3x3" in row]
+    assert len(tests) == 4
+    assert all(row["loss_4x4"] > 0 for row in tests)
+
+
+@pytest.mark.parametrize("attention", ["softmax", "linear"])
+def test_gpt_trains_and_its_loss_falls(tmp_path, attention):
+    settings = settings_with(
+        tmp_path, name="gpt", model={"kind": "gpt", "attention": attention}, train={"steps": 40, "evaluate_every": 20}
+    )
+    main(settings)
+    rows = record(settings.folder)
+    losses = [row["loss"] for row in rows if "loss" in row and row["seed"] == 0]
+    assert losses[-1] < losses[0]
+    assert sum("accuracy_observed" in row for row in rows) == 4
+
+
+def test_divergence_of_every_seed_is_told(tmp_path):
+    settings = settings_with(tmp_path, train={"lr": 1e30, "steps": 10})
+    with pytest.raises(UserError, match="--train.lr"):
+        main(settings)
