@@ -31,14 +31,23 @@ def sign_and_magnitude(scores: Tensor, k: Tensor) -> dict:
 
 
 def purity(position: Tensor, columns: int) -> dict[str, float]:
-    """Share of cells whose nearest neighbour among the position vectors (N, d) lies in the same column, in the same row."""
+    """Share of cells whose nearest neighbour among the position vectors (N, d) lies in the same column, in the same row.
+
+    `line` is the sum of the two. Training has no preference for either where matrices are square.
+    """
     cell = torch.arange(len(position))
     distances = torch.cdist(position, position, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.fill_diagonal_(float("inf")).argmin(1)
-    return {
-        "column": float((nearest % columns == cell % columns).double().mean()),
-        "row": float((nearest // columns == cell // columns).double().mean()),
-    }
+    column = float((nearest % columns == cell % columns).double().mean())
+    row = float((nearest // columns == cell // columns).double().mean())
+    return {"column": column, "row": row, "line": column + row}
+
+
+def chance_purity(rows: int, columns: int) -> dict[str, float]:
+    """Purity where the nearest neighbour is any other cell with the same probability."""
+    others = rows * columns - 1
+    column, row = (rows - 1) / others, (columns - 1) / others
+    return {"column": column, "row": row, "line": column + row}
 
 
 def principal_axes(X: Tensor, components: int = 2) -> tuple[Tensor, Tensor]:

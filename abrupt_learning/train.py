@@ -7,6 +7,7 @@ unbiased test loss and nothing needs a second forward pass.
 """
 
 import math
+import os
 import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -70,8 +71,8 @@ class Config:
     """Preset the numbers belong to (quick, gpu, paper, ...)."""
     study: str | None = None
     """Folder of the study; the preset's name by default."""
-    name: str = "main"
-    """Folder of the run inside the study."""
+    name: str | None = None
+    """Folder of the run inside the study: main by default, or the id of the W&B run where `wandb agent` starts it."""
     root: str = "runs"
     """Folder of all runs."""
     seeds: list[int] = field(default_factory=lambda: [0])
@@ -91,7 +92,7 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        return Path(self.root) / "abrupt_learning" / (self.study or self.preset) / self.name
+        return Path(self.root) / "abrupt_learning" / (self.study or self.preset) / (self.name or os.environ.get("WANDB_RUN_ID", "main"))
 
 
 BERT_METRICS = ("loss", "loss_observed", "loss_masked", "mask_value")

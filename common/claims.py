@@ -98,13 +98,14 @@ def interval(values: Sequence[float]) -> tuple[float, float | None]:
 def verdict_below(values: Sequence[float], threshold: float, min_seeds: int = 3) -> str:
     """Verdict on "every seed is below threshold".
 
-    "reproduced" where each of at least min_seeds seeds is; "contradicted" where none is; else "inconclusive".
+    Of at least min_seeds seeds: "reproduced" where each is, "contradicted" where none is; else "inconclusive".
     min_seeds: 1 only for a claim about one given model, or about a solver, which has no seeds.
     """
-    below = [value < threshold for value in values]
-    if all(below) and len(below) >= max(min_seeds, 1):
+    if len(values) < max(min_seeds, 1):
+        return "inconclusive"
+    if all(value < threshold for value in values):
         return "reproduced"
-    return "contradicted" if below and all(value >= threshold for value in values) else "inconclusive"
+    return "contradicted" if all(value >= threshold for value in values) else "inconclusive"
 
 
 def verdict_above(values: Sequence[float], threshold: float, min_seeds: int = 3) -> str:
@@ -148,16 +149,10 @@ def print_table(rows: list[dict]) -> None:
 def _row(claim: Claim, study: Study) -> dict:
     here = study.preset in claim.presets
     # A claim of another scale is measured in the study of that name beside this one.
-    home = study.path if here else study.path.with_name(claim.presets[0])
+    home = study.path if here else study.path.parent / claim.presets[0]
     command = claim.command.replace("{study}", str(home))
-    try:
-        if here:
-            found = claim.measure(study)
-        else:
-            where = " or ".join(claim.presets)
-            found = Measurement(None, None, "not at this scale", 0, f"Measured at preset {where}")
-    except Missing as missing:
-        found = Measurement(None, None, "inconclusive", 0, f"{missing}; make it with: {command}")
+    elsewhere = Measurement(None, None, "not at this scale", 0, f"Measured at preset {' or '.join(claim.presets)}")
+    found = _measure(claim, study, command) if here else elsewhere
     return {
         "id": claim.id,
         "statement": claim.statement,
@@ -171,6 +166,13 @@ def _row(claim: Claim, study: Study) -> dict:
         "seeds": found.seeds,
         "note": found.note,
     }
+
+
+def _measure(claim: Claim, study: Study, command: str) -> Measurement:
+    try:
+        return claim.measure(study)
+    except Missing as missing:
+        return Measurement(None, None, "inconclusive", 0, f"{missing}; make it with: {command}")
 
 
 def _natural(row: dict) -> list:

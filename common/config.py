@@ -42,7 +42,8 @@ def main(function, Config: type) -> None:
     except OSError as error:
         if error.errno not in STORAGE_ERRORS:
             raise
-        message = f"{error.filename or 'output'}: {STORAGE_ERRORS[error.errno]}"
+        place = f"{error.filename}: " if error.filename else ""
+        message = place + STORAGE_ERRORS[error.errno]
     except KeyboardInterrupt:
         sys.exit(EXIT_INTERRUPTED)
     print(f"error: {message}", file=sys.stderr)

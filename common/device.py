@@ -116,7 +116,7 @@ class GraphedStep:
     def _capture(self) -> None:
         """Record one step; recording computes nothing, so parameters and random streams stay where they were."""
         self.graph = torch.cuda.CUDAGraph()
-        for stream in self.generators:
-            self.graph.register_generator_state(stream)
+        for source in self.generators:
+            self.graph.register_generator_state(source)
         with torch.cuda.graph(self.graph, stream=self.stream):
             self.output = self.step()

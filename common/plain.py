@@ -83,7 +83,7 @@ def write_atomic(path: str | Path, content: str | bytes) -> None:
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it; raises PermissionError too where the system just says there is no such thing."""
+    """Make a folder and those above it; raises PermissionError also where the system only says that it is not there."""
     try:
         path.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:

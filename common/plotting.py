@@ -21,7 +21,7 @@ DPI = 150
 # Okabe and Ito's colours, which stay apart with every common kind of colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
 BLUE, VERMILION, GREEN, PURPLE, ORANGE, SKY, INK = COLORS
-GREY = "#8A8F98"
+GREY = "#6E737B"
 
 # A concept keeps its colour in every figure of every paper.
 PALETTE = {

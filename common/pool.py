@@ -123,9 +123,9 @@ def _line(job: Job, code: int, seconds: float) -> str:
 
 
 def _stop(processes: list) -> None:
-    """Interrupt all, give them time for their last checkpoints, kill what is left."""
+    """Ask all to end, give them time for their last checkpoints, kill what is left."""
     for process in processes:
-        process.stop(signal.SIGINT)
+        process.stop(signal.SIGTERM)
     deadline = time.monotonic() + GRACE_SECONDS
     try:
         for process in processes:

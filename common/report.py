@@ -78,7 +78,7 @@ def shown(row: dict) -> str:
     if value is None or isinstance(value, str):
         return value or "–"
     if not error:
-        return f"{value:.4g}"
+        return (f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}").replace("-", "−")
     places = max(0, 1 - floor(log10(error)))
     pair = (f"{value:.{places}f}", f"{error:.{places}f}") if places < 8 else (f"{value:.3g}", f"{error:.2g}")
     # With minus signs and a hard space the pair can break before the ± only.

@@ -149,15 +149,18 @@ def _job(sweep: dict, entry: dict, earlier: list[pool.Job]) -> pool.Job:
     home = Path("runs", paper.name, study)
     if trains:
         flags |= {"study": study, "name": name} | ({"resume": True} if (home / name).exists() else {})
-    after = [job.name for job in earlier if job.name in entry.get("after", []) or _mentions(flags, job.folder)]
-    command = _command(sweep["command"], program, flags)
-    return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, tuple(after))
+    command, after = _command(sweep["command"], program, flags), _after(entry.get("after", []), flags, earlier)
+    return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, after)
 
 
-def _mentions(flags: dict, folder: Path | None) -> bool:
-    """True where a flag is the folder, or a place in it."""
-    texts = [value for value in flags.values() if isinstance(value, str) and folder]
-    return any(Path(text).absolute().is_relative_to(folder.absolute()) for text in texts)
+def _after(asked: list[str], flags: dict, earlier: list[pool.Job]) -> tuple[str, ...]:
+    """Names of the earlier jobs to wait for: those asked for, and those whose folder is, or holds, a flag's path."""
+    if unknown := set(asked) - {job.name for job in earlier}:
+        raise UserError(f"found {min(unknown)} under after, expected the name of an earlier run")
+    paths = [Path(value).absolute() for value in flags.values() if isinstance(value, str)]
+    made = [job for job in earlier if job.folder]
+    read = {job.name for job in made if any(path.is_relative_to(job.folder.absolute()) for path in paths)}
+    return tuple(job.name for job in earlier if job.name in read.union(asked))
 
 
 def _command(words: list[str], program: Path, flags: dict) -> tuple[str, ...]:
@@ -212,6 +215,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    # A polite kill stops the children too.
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    # However it is asked to end, also in the background, it takes its children along.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     sys.exit(main())

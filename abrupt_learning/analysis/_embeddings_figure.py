@@ -27,7 +27,9 @@ def _bins(result: dict) -> BoundaryNorm:
 
 def _token_norm(ax, result: dict) -> None:
     plotting.seed_lines(ax, result["values"], result["token_norm"]["norms"], "mean", plotting.BLUE)
-    ax.set(xlabel="value $v$", ylabel="norm $|e(v)|$", title=f"tokens: symmetry {_mean(result['token_norm']['symmetry'])}")
+    ax.set(
+        xlabel="value $v$", ylabel="norm $|e(v)|$", title=f"tokens: symmetry {_mean(result['token_norm']['symmetry'])}"
+    )
 
 
 def _mean(score: dict) -> str:

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 KINDS = ("row", "column", "self", "observed", "other")
+FOLLOWED = {"row": "row", "column": "column", "observed": "observed_by_masked"}
 
 
 def head_scores(attention: Tensor, observed: Tensor, columns: int) -> dict[str, Tensor]:
@@ -45,15 +46,15 @@ def chance(observed: Tensor, columns: int) -> dict[str, float]:
 
 
 def best(scores: dict[str, Tensor]) -> dict[str, tuple[int, int]]:
-    """(layer, head) with the highest row score, and with the highest column score, from 0."""
-    return {name: divmod(int(scores[name].argmax()), scores[name].shape[1]) for name in ("row", "column")}
+    """(layer, head), from 0, that looks most at rows, at columns, and from hidden cells at observed ones."""
+    return {name: divmod(int(scores[key].argmax()), scores[key].shape[1]) for name, key in FOLLOWED.items()}
 
 
 def kinds(scores: dict[str, Tensor], levels: dict[str, float], threshold: float) -> dict[str, Tensor]:
     """Every head in one group: masks (L, H) under the names in KINDS.
 
-    A score s with chance c counts as (s - c) / (1 - c), 0 for uniform attention and 1 for all of it. The largest of row,
-    column and self decides where it reaches the threshold; else `observed`, where the hidden queries' observed mass does;
+    A score s with chance c counts as (s - c) / (1 - c), 0 for uniform attention and 1 for all of it. The largest of
+    row, column and self decides, if it reaches the threshold; else `observed`, if hidden queries' observed mass does;
     else `other`.
     """
     gain = {name: (score - levels[name]) / (1 - levels[name]) for name, score in scores.items()}

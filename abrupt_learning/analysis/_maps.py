@@ -1,28 +1,32 @@
-"""Figures of attention maps: one seed's maps, since no two seeds put the same head in the same place."""
+"""Figures of attention maps: those of the first seed that dropped, since no two seeds put the same head in the same place."""
 
+from abrupt_learning.analysis._heads import FOLLOWED
 from common import plotting
+
+NAMES = {"row": "own row", "column": "own column", "observed": "observed cells"}
 
 
 def show(ax, values: list, result: dict, title: str, limit: float | None = None):
     """A map, query down and key across, ruled off at the rows of the matrix."""
     image = plotting.heatmap(ax, values, limit=limit)
     columns = result["size"][1]
-    rules = [place - 0.5 for place in range(columns, len(values), columns)]
     for rule in (ax.axhline, ax.axvline):
-        for place in rules:
-            rule(place, color=plotting.GREY, lw=0.3)
+        for place in range(columns, len(values), columns):
+            rule(place - 0.5, color=plotting.GREY, lw=0.3)
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=6)
     return image
 
 
-def label(head: dict) -> str:
-    return f"layer {head['layer']['values'][0]:.0f} head {head['head']['values'][0]:.0f}"
+def label(result: dict, name: str) -> str:
+    layer, head = (result["heads"][name][key]["values"][result["shown"]] for key in ("layer", "head"))
+    return f"layer {layer:.0f} head {head:.0f}"
 
 
-def draw_grid(result: dict, kind: str, at: str):
-    """Every head under one kind of mask at one milestone, with its scores; colours share a scale within a layer."""
-    grid, scores = result["maps"]["grid"][kind], result["scores"][0][kind][at]
+def draw(result: dict):
+    """Every head at the last milestone under the first mask, with its scores; colours share a scale within a layer."""
+    kind, at = next(iter(result["chance"])), list(result["steps"])[-1]
+    grid, scores = result["maps"]["grid"][kind], result["scores"][result["shown"]][kind][at]
     layers, heads = len(grid), len(grid[0])
     fig, axs = plotting.axes(heads, layers, height=(6.5 / heads + 0.35) * layers + 0.2, squeeze=False)
     for layer, row in enumerate(grid):
@@ -39,41 +43,42 @@ def draw_grid(result: dict, kind: str, at: str):
 
 
 def draw_progress(result: dict):
-    """The end's best row head and column head at every milestone, and the best scores of any head."""
-    kind, steps = next(iter(result["chance"])), result["steps"]
-    fig, axs = plotting.axes(len(steps), 3, height=5.2)
-    for row, (name, maps) in zip(axs, result["maps"]["progress"].items(), strict=False):
-        for ax, (at, values) in zip(row, maps.items(), strict=True):
-            score = result["followed"][kind][at][name][name]["values"][0]
-            show(ax, values, result, f"step {steps[at]['values'][0]:.0f}: {name} {score:.2f}")
-        row[0].set_ylabel(f"{label(result['heads'][name])}\nquery cell")
-    for ax in axs[2]:
+    """The followed heads at every milestone, and the best scores of any head."""
+    kind, steps, shown = next(iter(result["chance"])), result["steps"], result["shown"]
+    fig, axs = plotting.axes(len(steps), len(FOLLOWED) + 1, height=6.2)
+    for row, (name, key) in zip(axs, FOLLOWED.items(), strict=False):
+        for ax, at in zip(row, steps, strict=True):
+            score = result["followed"][kind][at][name][key]["values"][shown]
+            title = f"step {steps[at]['values'][shown]:.0f}: {NAMES[name]} {score:.2f}"
+            show(ax, result["maps"]["progress"][name][at], result, title)
+        row[0].set_ylabel(f"{label(result, name)}\nquery cell")
+    for ax in axs[-1]:
         ax.remove()
-    ax = fig.add_subplot(axs[2][0].get_gridspec()[2, :])
-    for name, color in zip(("row", "column"), plotting.COLORS, strict=False):
+    ax = fig.add_subplot(axs[-1][0].get_gridspec()[-1, :])
+    for (name, key), color in zip(FOLLOWED.items(), plotting.COLORS, strict=False):
         seeds = list(zip(*(result["maximum"][kind][at][name]["values"] for at in steps), strict=True))
-        plotting.seed_lines(ax, range(len(steps)), seeds, f"best {name} score of any head", color)
-        ax.axhline(result["chance"][kind][name], color=color, ls=":", lw=0.8)
+        plotting.seed_lines(ax, range(len(steps)), seeds, NAMES[name], color)
+        ax.axhline(result["chance"][kind][key], color=color, ls=":", lw=0.8)
     ax.set_xticks(range(len(steps)), list(steps))
-    ax.set(ylabel="attention (dotted: chance)", xlabel="milestone", ylim=(0, 1))
-    ax.legend(loc="upper left")
+    ax.set(ylabel="attention of the best\nhead (dotted: chance)", xlabel="milestone", ylim=(0, 1.02))
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 
 def draw_masks(result: dict):
-    """The end's best heads where whole rows or columns are hidden, with the mask beside."""
-    kinds, (m, n) = result["patterns"], result["size"]
+    """The followed heads at the last milestone where whole rows or columns are hidden, with the mask beside."""
+    patterns, (m, n) = result["patterns"], result["size"]
     last = list(result["steps"])[-1]
-    fig, axs = plotting.axes(3, len(kinds), height=2.4 * len(kinds), squeeze=False)
-    for row, (kind, shown) in zip(axs, kinds.items(), strict=True):
-        plotting.heatmap(row[0], [shown[i * n : (i + 1) * n] for i in range(m)])
-        row[0].set_title(f"mask {kind}: shown cells are dark", fontsize=6)
+    fig, axs = plotting.axes(1 + len(FOLLOWED), len(patterns), height=2.2 * len(patterns), squeeze=False)
+    for row, (kind, pattern) in zip(axs, patterns.items(), strict=True):
+        plotting.heatmap(row[0], [pattern[i * n : (i + 1) * n] for i in range(m)])
+        row[0].set_title(f"mask {kind}\n(shown cells dark)", fontsize=6)
         row[0].set(xticks=[], yticks=[], ylabel="row", xlabel="column")
-        for ax, (name, head) in zip(row[1:], result["heads"].items(), strict=True):
-            layer, number = (int(head[key]["values"][0]) - 1 for key in ("layer", "head"))
-            seen = result["followed"][kind][last][name]["observed_by_masked"]["values"][0]
+        for ax, name in zip(row[1:], FOLLOWED, strict=True):
+            layer, head = (int(result["heads"][name][key]["values"][result["shown"]]) - 1 for key in ("layer", "head"))
+            seen = result["followed"][kind][last][name]["observed_by_masked"]["values"][result["shown"]]
             chance = result["chance"][kind]["observed_by_masked"]
-            title = f"{label(head)} ({name} head): hidden cells\ngive {seen:.2f} to shown cells (chance {chance:.2f})"
-            show(ax, result["maps"]["grid"][kind][layer][number], result, title)
+            title = f"{name} head ({label(result, name)}): hidden\nto shown {seen:.2f} (chance {chance:.2f})"
+            show(ax, result["maps"]["grid"][kind][layer][head], result, title)
             ax.set(xlabel="key cell", ylabel="query cell")
     return fig

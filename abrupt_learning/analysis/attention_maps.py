@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.analysis._heads import best, chance, head_scores
-from abrupt_learning.analysis._maps import draw_grid, draw_masks, draw_progress
+from abrupt_learning.analysis._heads import FOLLOWED, best, chance, head_scores
+from abrupt_learning.analysis._maps import draw, draw_masks, draw_progress
 from abrupt_learning.data import Batch, from_values
 from abrupt_learning.evaluate import Trained
 from abrupt_learning.interventions import record
@@ -106,45 +106,49 @@ def numbers(scores: dict, followed: dict[str, tuple[int, int]]) -> dict:
 
     return {
         "heads": {name: {"layer": layer + 1, "head": head + 1} for name, (layer, head) in followed.items()},
-        "maximum": each(lambda row: {name: float(row[name].max()) for name in ("row", "column", "self")}),
+        "maximum": each(lambda row: {name: float(row[key].max()) for name, key in FOLLOWED.items()}),
         "followed": each(lambda row: {name: of_head(row, place) for name, place in followed.items()}),
+        "scores": each(lambda row: {name: rounded(score) for name, score in row.items()}),
+    }
+
+
+def pictures(maps: dict, followed: dict[str, tuple[int, int]], last: str) -> dict:
+    """Of one seed: every map at the last milestone, and those of the followed heads at all, under the first mask."""
+    own = next(iter(maps.values()))
+    return {
+        "grid": {kind: rounded(rows[last]) for kind, rows in maps.items()},
+        "progress": {name: {at: rounded(m[place]) for at, m in own.items()} for name, place in followed.items()},
     }
 
 
 def analyse(trained: Trained, settings: AttentionMaps) -> dict:
-    """Followed are, per seed, the heads of the best row and column score at the last milestone under the first mask."""
+    """Followed are, per seed, the heads of the best scores at the last milestone under the first mask."""
     tests = batches(trained, settings)
-    size, main, last = trained.data.sizes[0], settings.masks[0], settings.milestones[-1]
-    rows, per_seed, drawn = [], [], None
-    for seed in trained.seeds:
+    size, last = trained.data.sizes[0], settings.milestones[-1]
+    shown = next((i for i, seed in enumerate(trained.seeds) if trained.drop(seed).half), 0)
+    rows, steps = [], []
+    for place, seed in enumerate(trained.seeds):
         scores, maps = look(trained, settings, tests, seed)
-        followed = best(scores[main][last])
-        steps = {at: trained.milestone(seed, at) for at in settings.milestones}
-        rows.append({"steps": steps} | numbers(scores, followed))
-        per_seed.append(
-            {k: {at: {n: rounded(s) for n, s in r.items()} for at, r in v.items()} for k, v in scores.items()}
-        )
-        drawn = drawn or {
-            "grid": {kind: rounded(maps[kind][last]) for kind in tests},
-            "progress": {n: {at: rounded(m[place]) for at, m in maps[main].items()} for n, place in followed.items()},
-        }
+        followed = best(scores[settings.masks[0]][last])
+        rows.append(numbers(scores, followed))
+        steps.append({at: trained.milestone(seed, at) for at in settings.milestones})
+        if place == shown:
+            drawn = pictures(maps, followed, last)
+    scores = [row.pop("scores") for row in rows]
     result = {
         "size": size,
+        "shown": shown,
+        "steps": over_seeds(steps),
         "chance": {kind: chance(batch.observed, size[1]) for kind, batch in tests.items()},
         "patterns": {kind: batch.observed[0].int().tolist() for kind, batch in tests.items() if kind != "none"},
         **over_seeds(rows),
-        "scores": per_seed,
+        "scores": scores,
         "maps": drawn,
     }
     trained.run.figure("attention_maps_progress", draw_progress(result), result | {"scores": None})
     if result["patterns"]:
         trained.run.figure("attention_maps_masks", draw_masks(result), result | {"scores": None})
     return result
-
-
-def draw(result: dict):
-    """Every head of the first seed at the last milestone under the first mask."""
-    return draw_grid(result, result["settings"]["masks"][0], result["settings"]["milestones"][-1])
 
 
 def finding(result: dict) -> str:

@@ -14,7 +14,7 @@ from abrupt_learning.analysis import _embeddings_figure
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
 from abrupt_learning.data import Batch, Data, factors
 from abrupt_learning.evaluate import Trained, losses, predict
-from abrupt_learning.geometry import principal_axes, purity, sign_and_magnitude, symmetry, turned_onto
+from abrupt_learning.geometry import chance_purity, principal_axes, purity, sign_and_magnitude, symmetry, turned_onto
 from abrupt_learning.tsne import tsne
 from common import device
 
@@ -130,8 +130,7 @@ def position_norm(view: View) -> dict:
 
 
 def position_tsne(view: View) -> dict:
-    others = view.rows * view.columns - 1
-    chance = {"column": (view.rows - 1) / others, "row": (view.columns - 1) / others}
+    chance = chance_purity(view.rows, view.columns)
     scores = over_seeds([purity(t.position, view.columns) for t in view.end])
     return scores | {"chance": chance, "map": rounded(tsne(view.end[0].position, view.settings.perplexity))}
 
@@ -202,7 +201,8 @@ def finding(result: dict) -> str:
         parts.append(f"two components are sign and magnitude (|r| {sign:.2f}, {magnitude:.2f})")
     if "position_tsne" in result:
         near, chance = result["position_tsne"], result["position_tsne"]["chance"]
-        parts += [f"nearest position in the same {x} {near[x]['mean']:.0%} (chance {chance[x]:.0%})" for x in chance]
+        shares = [f"{x} {near[x]['mean']:.0%} (chance {chance[x]:.0%})" for x in ("column", "row")]
+        parts.append(f"nearest position in the same {', '.join(shares)}")
     if "permute" in result:
         before, after = (result["permute"][name]["loss_masked"]["mean"] for name in ("identity", "random"))
         parts.append(f"positions shuffled: L_mask {before:.3f} -> {after:.3f} (Var {result['variance']:.3f})")

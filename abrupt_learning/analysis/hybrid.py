@@ -1,14 +1,15 @@
 """Models put together from weights before the drop and weights after it (the authors' switch_models, sheet C19).
 
 The authors' `att` is query, key and value only, and their `mlp` every parameter without "attention" in its name:
-embeddings, feed-forward, its LayerNorm, read-out. Neither holds the attention's output matrix, so the two do not add up to a model.
+embeddings, feed-forward, its LayerNorm, read-out. Neither holds the output matrix of attention, so they do not add up.
 """
 
-from copy import deepcopy
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from torch import nn
+from torch import Tensor, nn
+from torch.func import functional_call
 
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
 from abrupt_learning.analysis._points import loss_points
@@ -29,7 +30,7 @@ class Hybrid(Analysis):
     """Milestone of the weights after it; the paper's is step 50000."""
     parts: list[Part] = field(default_factory=lambda: ["att", "mlp", "att_full", "ff_only", "embeddings", "readout"])
     """Weights moved from one model into the other: the authors' two, and finer ones."""
-    matrices: int = 1024
+    matrices: int = 512
     """Matrices of the test."""
 
 
@@ -40,17 +41,16 @@ def parameters(model: nn.Module, part: str) -> set[str]:
     return component(model, GROUPS[part])
 
 
-def transplanted(host: nn.Module, donor: nn.Module, names: set[str]) -> nn.Module:
-    """A copy of the host with the parameters so named from the donor."""
-    hybrid, weights = deepcopy(host), donor.state_dict()
-    hybrid.load_state_dict({name: weights[name] for name in names}, strict=False)
-    return hybrid
+def transplanted(host: nn.Module, donor: nn.Module, names: set[str]) -> Callable[[Tensor], Tensor]:
+    """The host with the parameters so named from the donor, as a function of ids; both models stay as they are."""
+    weights = {name: donor.get_parameter(name) for name in names}
+    return lambda ids: functional_call(host, weights, ids)
 
 
 def of_seed(trained: Trained, settings: Hybrid, batch: Batch, seed: int) -> dict:
     pre, post = (trained.model(seed, name) for name in (settings.pre, settings.post))
 
-    def tested(model: nn.Module) -> dict[str, float]:
+    def tested(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
         return losses(predict(model, batch.ids), batch)
 
     hybrids = {}
@@ -85,10 +85,11 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    hybrids = {f"{part}, {way}": row for part, ways in result["hybrids"].items() for way, row in ways.items()}
-    name = min(hybrids, key=lambda name: hybrids[name]["loss_masked"]["mean"])
-    levels = [row["loss_masked"]["mean"] for row in (*result["parents"].values(), hybrids[name])]
-    return "L_mask {:.3f} before, {:.3f} after, {:.3f} for the best hybrid".format(*levels) + f" ({name})"
+    hybrids = {f"{part} {way}": row for part, ways in result["hybrids"].items() for way, row in ways.items()}
+    best = min(hybrids, key=lambda name: hybrids[name]["loss_masked"]["mean"])
+    authors = {name: row for name, row in hybrids.items() if name.split()[0] in ("att", "mlp")}
+    levels = [f"{name} {row['loss_masked']['mean']:.3f}" for name, row in (result["parents"] | authors).items()]
+    return f"L_mask: {', '.join(levels)}; the best hybrid is {best} {hybrids[best]['loss_masked']['mean']:.3f}"
 
 
 if __name__ == "__main__":

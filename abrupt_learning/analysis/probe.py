@@ -1,7 +1,6 @@
 """What a linear map can read from each layer's hidden states (paper Figs 6 and 21; sheet C12, C13).
 
-At cell (i, j) of layer l = 0 (the embeddings) .. L, a probe predicts the entry x_ij, the shown part of its row (X o M)_i, the
-leading left singular vector u_1 of X, and the sign-free u_1 u_1^T. Least squares in float64 with an intercept.
+One probe per layer l = 0 (the embeddings) .. L, target and checkpoint: least squares in float64 with an intercept.
 """
 
 import math
@@ -12,8 +11,9 @@ import torch
 from torch import Tensor
 
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.data import Batch, Data
 from abrupt_learning.evaluate import Trained
+from abrupt_learning.interventions import record
+from abrupt_learning.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
 from common import plotting
 
 Target = Literal["element", "row", "svd", "projector"]
@@ -33,140 +33,118 @@ class Probe(Analysis):
     """Matrices in memory at a time."""
 
 
-def chance_cosine(dimension: int) -> float:
-    """E|cos| between a fixed vector and a random direction of R^dimension: 0.3125 in R^7."""
-    return math.exp(math.lgamma(dimension / 2) - math.lgamma((dimension + 1) / 2)) / math.sqrt(math.pi)
-
-
-def leading_vectors(X: Tensor) -> Tensor:
-    """u_1 (B, m) of matrices X (B, m, n), its largest component positive (a random sign would hide it from a linear probe)."""
-    u = torch.linalg.svd(X, full_matrices=False).U[..., 0]
-    return u * u.gather(-1, u.abs().argmax(-1, keepdim=True)).sign()
-
-
-def targets(batch: Batch, size: list[int]) -> dict[str, Tensor]:
-    """What to predict at every cell, float64: element (B, N, 1), row (B, N, n), svd (B, N, m), projector (B, N, m m)."""
-    m, n = size
-    X = batch.target.double().view(-1, m, n)
-    shown = X * batch.observed.view(-1, m, n)
-    u = leading_vectors(X)
-    everywhere = {"svd": u, "projector": (u[:, :, None] * u[:, None, :]).flatten(1)}
-    return {
-        "element": X.flatten(1)[..., None],
-        "row": shown.repeat_interleave(n, dim=1),
-        **{name: value[:, None].expand(-1, m * n, -1) for name, value in everywhere.items()},
-    }
-
-
-def zero_levels(data: Data) -> dict[str, float]:
-    """Error of predicting 0, mean over a target's components: Var, (1 - p) Var, 1/m and 1/m^2."""
-    m = data.sizes[0][0]
-    shown = (1 - data.p_mask) * data.variance
-    return {"element": data.variance, "row": shown, "svd": 1 / m, "projector": 1 / m**2}
-
-
 def hidden_states(model, ids: Tensor) -> Tensor:
     """(L + 1, B, N, d): the embeddings and every layer's output."""
-    states = []
-
-    def hook(site: str, layer: int, value: Tensor) -> Tensor:
-        if site in ("embedding", "hidden"):
-            states.append(value)
-        return value
-
-    with torch.no_grad():
-        model(ids, hook)
-    return torch.stack(states)
+    seen = record(model, ids, "embedding", "hidden")
+    return torch.cat([seen["embedding"], seen["hidden"]])
 
 
-class LeastSquares:
-    """min |[H 1] W - Y|_F over rows that arrive in chunks, from the R of a QR factorisation that is updated.
-
-    Directions below 1e-6 of the largest singular value are left out: LayerNorm makes one exactly dependent, and what float32
-    leaves there is rounding noise.
-    """
-
-    def __init__(self):
-        self.R = None
-        self.inputs = 0
-
-    def add(self, H: Tensor, Y: Tensor) -> None:
-        """Rows of inputs H (rows, d) and targets Y (rows, t), float64."""
-        block = torch.cat([H, torch.ones_like(H[:, :1]), Y], 1)
-        self.inputs = H.shape[1] + 1
-        self.R = torch.linalg.qr(block if self.R is None else torch.cat([self.R, block]), mode="r").R
-
-    def solve(self) -> Tensor:
-        """W (d + 1, t), the intercept last."""
-        k = self.inputs
-        return torch.linalg.pinv(self.R[:k, :k], rtol=1e-6) @ self.R[:k, k:]
-
-
-def abs_cosine(a: Tensor, b: Tensor) -> float:
-    """Mean |cos| between rows of a and b (..., d), where neither is zero."""
-    dot, lengths = (a * b).sum(-1).abs(), a.norm(dim=-1) * b.norm(dim=-1)
-    return float((dot[lengths > 0] / lengths[lengths > 0]).mean())
-
-
-def scores(name: str, prediction: Tensor, target: Tensor, observed: Tensor) -> dict[str, float]:
-    """Test error (mean over components) and mean |cos|; the element's error also apart for observed and masked cells."""
-    error = (prediction - target).square().mean(-1)
-    result = {"mse": float(error.mean())}
-    if name == "element":
-        return result | {"mse_observed": float(error[observed].mean()), "mse_masked": float(error[~observed].mean())}
-    if name == "projector":  # compare the leading eigenvector of what is predicted with u_1
-        m = math.isqrt(target.shape[-1])
-        prediction, target = (leading_eigenvectors(P.unflatten(-1, (m, m))) for P in (prediction, target))
-    return result | {"cosine": abs_cosine(prediction, target)}
-
-
-def leading_eigenvectors(P: Tensor) -> Tensor:
-    """Eigenvector of the largest eigenvalue of the symmetric part of P (..., m, m)."""
-    return torch.linalg.eigh((P + P.mT) / 2).eigenvectors[..., -1]
-
-
-def affine(H: Tensor, W: Tensor) -> Tensor:
-    """[H 1] W."""
-    return H @ W[:-1] + W[-1]
-
-
-def stacked(batch: Batch, trained: Trained, names: list[str]) -> Tensor:
-    """The targets of a batch side by side, (B, N, t)."""
-    every = targets(batch, trained.data.sizes[0])
-    return torch.cat([every[name] for name in names], -1)
-
-
-def probes(model, train: list[tuple[Tensor, Tensor]]) -> list[LeastSquares]:
-    """One fitted probe per layer; train: chunks of (ids, targets)."""
+def fitted(model, train: list[tuple[Tensor, Tensor]]) -> list[LeastSquares]:
+    """One fit per layer; train: chunks of ids (B, N) and targets (B, N, t)."""
     fits = [LeastSquares() for _ in range(len(model.encoder["layer"]) + 1)]
     for ids, Y in train:
-        for fit, states in zip(fits, hidden_states(model, ids), strict=True):
-            fit.add(states.to(Y).flatten(0, 1), Y.flatten(0, 1))
+        for fit, H in zip(fits, hidden_states(model, ids), strict=True):
+            fit.add(H.to(Y).flatten(0, 1), Y.flatten(0, 1))
     return fits
 
 
+class Probing:
+    """Training and test matrices with their targets, the same for every model."""
+
+    def __init__(self, trained: Trained, settings: Probe):
+        # Least squares in float64, which MPS lacks
+        where = "cpu" if trained.device.type == "mps" else trained.device
+        size, self.names = trained.data.sizes[0], settings.targets
+        self.test, train = (trained.matrices(getattr(settings, part), f"probe {part}") for part in ("test", "train"))
+        self.observed, self.truth = self.test.observed.to(where), targets(self.test, size, where)
+        self.widths = [self.truth[name].shape[-1] for name in self.names]
+        Y = targets(train, size, where)
+        Y = torch.cat([Y[name] for name in self.names], -1)
+        self.mean = Y.mean((0, 1))
+        self.train = list(zip(train.ids.split(settings.chunk), Y.split(settings.chunk), strict=True))
+
+    def scores(self, prediction: Tensor) -> dict:
+        """Scores of all targets from predictions (B, N, t) on the test matrices."""
+        parts = zip(self.names, prediction.split(self.widths, -1), strict=True)
+        return {name: scores(name, part, self.truth, self.observed) for name, part in parts}
+
+    def layers(self, model) -> list[dict]:
+        """Per layer and target the test scores, with the error on the training matrices as `train_mse`."""
+        rows = []
+        for fit, H in zip(fitted(model, self.train), hidden_states(model, self.test.ids), strict=True):
+            W, train_error = fit.solve()
+            row = self.scores(H.to(W) @ W[:-1] + W[-1])
+            for name, error in zip(self.names, train_error.split(self.widths), strict=True):
+                row[name]["train_mse"] = float(error.mean())
+            rows.append(row)
+        return rows
+
+
 def analyse(trained: Trained, settings: Probe) -> dict:
-    names, where = settings.targets, "cpu" if trained.device.type == "mps" else trained.device  # MPS has no float64
-    test = trained.matrices(settings.test, "probe test")
-    truth = {name: value.to(where) for name, value in targets(test, trained.data.sizes[0]).items() if name in names}
-    train = trained.matrices(settings.train, "probe train")
-    chunks = [Batch(*parts) for parts in zip(*(part.split(settings.chunk) for part in train), strict=True)]
-    pairs = [(chunk.ids, stacked(chunk, trained, names).to(where)) for chunk in chunks]
-    widths = [truth[name].shape[-1] for name in names]
-
-    def layer_scores(fit: LeastSquares, H: Tensor) -> dict:
-        W = fit.solve()
-        parts = affine(H.to(W), W).split(widths, dim=-1)
-        return {n: scores(n, P, truth[n], test.observed.to(where)) for n, P in zip(names, parts, strict=True)}
-
-    rows = []
-    for seed in trained.seeds:
-        models = {at: trained.model(seed, at) for at in settings.milestones}
-        rows.append(
-            {
-                at: [layer_scores(*pair) for pair in zip(probes(model, pairs), hidden_states(model, test.ids), strict=True)]
-                for at, model in models.items()
-            }
-        )
+    probing = Probing(trained, settings)
+    names = settings.milestones
+    rows = [{name: probing.layers(trained.model(seed, name)) for name in names} for seed in trained.seeds]
     m, n = trained.data.sizes[0]
-    ...
+    chance = {"row": chance_cosine(n), "svd": chance_cosine(m), "projector": chance_cosine(m)}
+    return {
+        "steps": over_seeds([{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]),
+        "zero": {name: level for name, level in zero_levels(trained.data).items() if name in settings.targets},
+        "constant": probing.scores(probing.mean.expand(*probing.observed.shape, -1)),
+        "chance": {name: level for name, level in chance.items() if name in settings.targets},
+        "layers": over_seeds(rows),
+    }
+
+
+TITLES = {"element": "masked entry", "row": "shown row", "svd": "$u_1$, sign fixed", "projector": "$u_1 u_1^T$"}
+
+
+def curve(rows: list[dict], name: str, metric: str) -> list[list[float]]:
+    """(seeds, layers) of one metric."""
+    return [list(values) for values in zip(*(row[name][metric]["values"] for row in rows), strict=True)]
+
+
+def draw(result: dict):
+    names = result["settings"]["targets"]
+    fig, axs = plotting.axes(ncols=len(names), nrows=2, height=3.9, sharex=True, squeeze=False)
+    colors = (plotting.PALETTE["before"], plotting.PALETTE["after"], *plotting.ordered(len(result["layers"])))
+    for (upper, lower), name in zip(axs.T, names, strict=True):
+        metrics = ("mse_masked", "mse_observed") if name == "element" else ("mse", "cosine")
+        for (at, rows), color in zip(result["layers"].items(), colors, strict=False):
+            for ax, metric in zip((upper, lower), metrics, strict=True):
+                plotting.seed_lines(ax, range(len(rows)), curve(rows, name, metric), at, color)
+        upper.axhline(result["zero"][name], color=plotting.GREY, ls="--", lw=0.8, label="predicting 0")
+        upper.axhline(result["constant"][name][metrics[0]], color=plotting.GREY, ls=":", lw=1, label="the mean")
+        upper.set(title=TITLES[name], ylim=(0, 1.15 * result["zero"][name]))
+        if name == "element":
+            lower.set(title="observed entry", yscale="log")
+        else:
+            lower.axhline(result["chance"][name], color=plotting.GREY, ls="-.", lw=0.8, label="random direction")
+            lower.set(title=f"{TITLES[name]}: |cos|", ylim=(0, 1))
+        lower.set(xlabel="layer", xticks=range(0, len(rows), math.ceil(len(rows) / 7)))
+    axs[0, 0].set_ylabel("mean squared error")
+    axs[1, 0].set_ylabel("mean squared error" if names[0] == "element" else "mean |cos|")
+    handles = {label: line for ax in axs[:, -1] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return fig
+
+
+def finding(result: dict) -> str:
+    """The best layer of each target at the last milestone."""
+    at, rows = list(result["layers"].items())[-1]
+    parts = []
+    for name in result["settings"]["targets"]:
+        metric = "mse_masked" if name == "element" else "mse"
+        errors = [row[name][metric]["mean"] for row in rows]
+        best = errors.index(min(errors))
+        said = f"{name.replace('element', 'masked element')} best at layer {best} of {len(rows) - 1}: MSE {errors[best]:.3g}"
+        said += f" (the mean {result['constant'][name][metric]:.3g}"
+        if name == "element":
+            parts.append(said + ")")
+        else:
+            cosine, chance = rows[best][name]["cosine"]["mean"], result["chance"][name]
+            parts.append(said + f"), |cos| {cosine:.2f} (chance {chance:.2f})")
+    return f"{at}: " + "; ".join(parts)
+
+
+if __name__ == "__main__":
+    perform("probe", Probe, analyse, draw, finding)

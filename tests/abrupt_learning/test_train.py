@@ -1,7 +1,6 @@
 """The training command: resume after a kill, same command same numbers, mistakes in one or two lines."""
 
 import json
-import os
 import signal
 import subprocess
 import sys

@@ -65,7 +65,10 @@ def test_ratio_is_above_one_where_ours_is_better():
 
 
 def test_file_is_a_list_of_rows_with_exactly_the_agreed_keys(tmp_path, capsys):
-    rows = [bench.row("step", bench.Seconds(2.0), bench.Seconds(3.0), "s", 1.4, 0.61), bench.row("solver", 1.0, 2.0, "1/s", 20)]
+    rows = [
+        bench.row("step", bench.Seconds(2.0), bench.Seconds(3.0), "s", 1.4, 0.61),
+        bench.row("solver", 1.0, 2.0, "1/s", 20),
+    ]
     bench.write(tmp_path / "bench.json", rows)
     saved = json.loads((tmp_path / "bench.json").read_text())
     assert saved == rows

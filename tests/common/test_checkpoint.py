@@ -260,7 +260,7 @@ def test_a_kill_while_saving_leaves_a_whole_newest(tmp_path):
         process.stdout.readline()
         time.sleep(pause)
         process.kill()
-        process.wait()
+        process.communicate()
         step, weights, state = Checkpointer(tmp_path).latest()
         weights.pop("large")
         assert is_checkpoint_of((step, weights, state), step)

@@ -208,7 +208,7 @@ def test_a_kill_while_logging_tears_at_most_the_last_line(path):
         process.stdout.readline()
         time.sleep(0.05)
         process.kill()
-        process.wait()
+        process.communicate()
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             steps = run.metrics()["step"].tolist()
@@ -233,7 +233,7 @@ def test_a_second_process_is_kept_out_until_the_first_has_gone(path):
     with pytest.raises(UserError, match="another process writing"):
         Run.create(path, Config(), resume=True)
     process.kill()
-    process.wait()
+    process.communicate()
     assert not Run.create(path, Config(), resume=True).finished
 
 
@@ -253,7 +253,7 @@ def test_a_kill_while_writing_leaves_the_old_content_or_the_new(tmp_path):
         process.stdout.readline()
         time.sleep(0.013 * round)
         os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        process.communicate()
         assert (tmp_path / "file").read_bytes() in (b"a" * 3_000_000, b"b" * 3_000_000)
 
 

@@ -70,13 +70,13 @@ def starts(name):
 
 
 def test_grid_is_every_combination_once_named_by_what_varies(paper):
-    path = paper(method="grid", parameters={"model.d": {"values": [32, 64]}, "lr": {"values": [1e-3, "x y"]}, "n": {"value": 4}})
+    parameters = {"model.d": {"values": [32, 64]}, "lr": {"values": [1e-3, "x y"]}, "n": {"value": 4}}
     expected = [
-        ["python", "paper/train.py", f"--model.d={d}", f"--lr={lr}", "--n=4", "--study=width", f"--name=width_d={d}_lr={short}"]
+        f"python paper/train.py --model.d={d} --lr={lr} --n=4 --study=width --name=width_d={d}_lr={short}"
         for d in (32, 64)
         for lr, short in ((0.001, "0.001"), ("x y", "x-y"))
     ]
-    assert commands(path) == expected
+    assert [" ".join(words) for words in commands(paper(method="grid", parameters=parameters))] == expected
 
 
 def test_keys_with_one_last_part_keep_their_full_names(paper):
@@ -88,7 +88,9 @@ def test_flags_are_those_that_wandb_agent_sends(paper):
     agent = pytest.importorskip("wandb.sdk.launch.sweeps.utils")
     values = {"model.d": 64, "lr": 1e-5, "law": "gaussian", "study": "widths"}
     path = paper(method="grid", parameters={key: {"value": value} for key, value in values.items()})
-    expected = agent.create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})["args"]
+    expected = agent.create_sweep_command_args({"args": {key: {"value": value} for key, value in values.items()}})[
+        "args"
+    ]
     assert commands(path) == [["python", "paper/train.py", *expected, "--name=width"]]
 
 
@@ -121,10 +123,17 @@ def test_list_entries_become_their_own_commands(paper):
     main = {"name": "main", "config": ["quick.yaml", "more.yaml"], "train.steps": 10, "resume": None, "tied": True}
     probe = {"program": "paper/analysis/probe.py", "config": "probe.yaml", "run": "runs/paper/quick/main"}
     made = sweep.jobs(sweep.load(paper(method="list", study="quick", runs=[main, probe])))
-    flags = "--config=quick.yaml --config=more.yaml --train.steps=10 --resume=null --tied=true --study=quick --name=main"
+    flags = (
+        "--config=quick.yaml --config=more.yaml --train.steps=10 --resume=null --tied=true --study=quick --name=main"
+    )
     assert shlex.join(made[0].command) == f"python paper/train.py {flags}"
-    assert shlex.join(made[1].command) == "python paper/analysis/probe.py --config=probe.yaml --run=runs/paper/quick/main"
-    assert [job.log for job in made] == [Path("runs/paper/quick/logs/main.log"), Path("runs/paper/quick/logs/probe.log")]
+    assert (
+        shlex.join(made[1].command) == "python paper/analysis/probe.py --config=probe.yaml --run=runs/paper/quick/main"
+    )
+    assert [job.log for job in made] == [
+        Path("runs/paper/quick/logs/main.log"),
+        Path("runs/paper/quick/logs/probe.log"),
+    ]
     assert (made[1].folder, made[1].after) == (None, ("main",))
 
 
@@ -139,7 +148,22 @@ def test_command_of_the_file_is_used_and_shared_with_wandb(paper):
     ]
 
 
+def test_a_job_waits_for_what_it_reads_and_for_what_it_names(paper):
+    runs = [
+        {"name": "main"},
+        {"name": "wide"},
+        {"name": "component", "train.start_from": "runs/paper/width/main/checkpoints"},
+        {"name": "mainland", "config": "runs/paper/width/main_not.yaml"},
+        {"name": "curves", "program": "paper/analysis/probe.py", "run": "runs/paper/width/main", "after": ["wide"]},
+    ]
+    made = {job.name: job for job in sweep.jobs(sweep.load(paper(method="list", runs=runs)))}
+    waits = {name: job.after for name, job in made.items()}
+    assert waits == {"main": (), "wide": (), "component": ("main",), "mainland": (), "curves": ("main", "wide")}
+    assert not any("after" in word for word in made["curves"].command)
+
+
 MISTAKES = {
+    "found wide under after": {"method": "list", "runs": [{"name": "main", "after": ["wide"]}, {"name": "wide"}]},
     "unknown key methods": {"methods": "grid"},
     "found no method": {},
     "found method bayes": {"method": "bayes", "parameters": {}},

@@ -1,0 +1,87 @@
+"""BERT beside nuclear-norm minimisation over the share of hidden entries (paper Fig 3, sheet C6).
+
+One model, trained at one share, is tested at all of them, on the matrices that the solver completes.
+"""
+
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.data import Batch
+from abrupt_learning.evaluate import Trained, losses, predict
+from abrupt_learning.nuclear_norm import complete
+from common import plotting
+
+
+@dataclass
+class CompareNuclearNorm(Analysis):
+    shares: list[float] = field(default_factory=lambda: [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6])
+    """Probabilities that an entry is hidden; the training one is added where it is missing."""
+    matrices: int = 512
+    """Matrices per share."""
+    solver: str = "interior_point"
+    """interior_point, or cvxpy (one matrix after another)."""
+    tolerance: float = 1e-5
+    """Largest certified gap, in units of the nuclear norm."""
+
+
+def nuclear(values: Tensor, size: list[int]) -> float:
+    """Mean nuclear norm of (B, N) as matrices."""
+    return float(torch.linalg.svdvals(values.double().unflatten(1, size)).sum(1).mean())
+
+
+def point(trained: Trained, settings: CompareNuclearNorm, models: list, share: float) -> dict:
+    """Losses and nuclear norms at one share: every seed's model, the solver, the truth."""
+    size = trained.data.sizes[0]
+    batch = trained.matrices(settings.matrices, p_mask=share)
+    outputs = [predict(model, batch.ids).cpu() for model in models]
+    batch = Batch(*(part.cpu() for part in batch))
+    found = complete(*(t.unflatten(1, size) for t in (batch.target, batch.observed)), settings.tolerance, settings.solver)
+    solved = found.X.flatten(1)
+    return {
+        "share": share,
+        "bert": over_seeds([losses(o, batch) | {"nuclear": nuclear(o, size)} for o in outputs]),
+        "nuclear_norm": losses(solved, batch) | {"nuclear": nuclear(solved, size), "largest_gap": float(found.gap.max())},
+        "truth": {"nuclear": nuclear(batch.target, size)},
+    }
+
+
+def analyse(trained: Trained, settings: CompareNuclearNorm) -> dict:
+    own = trained.data.p_mask
+    models = [trained.model(seed) for seed in trained.seeds]
+    points = [point(trained, settings, models, share) for share in sorted({*settings.shares, own})]
+    return {"trained_at": own, "points": points, "at_training_p": next(p for p in points if p["share"] == own)}
+
+
+def draw(result: dict):
+    points = result["points"]
+    shares = [p["share"] for p in points]
+    fig, axs = plotting.axes(ncols=2, width=6.5, height=2.7)
+    for ax, metric, label in zip(axs, ("loss", "nuclear"), ("mean squared error", "mean nuclear norm"), strict=True):
+        seeds = zip(*(p["bert"][metric]["values"] for p in points), strict=True)
+        plotting.seed_lines(ax, shares, list(seeds), "BERT", plotting.PALETTE["model"])
+        solver = [p["nuclear_norm"][metric] for p in points]
+        ax.plot(shares, solver, ".-", color=plotting.PALETTE["baseline"], label="nuclear-norm minimisation")
+        ax.axvline(result["trained_at"], color=plotting.GREY, ls=":", lw=0.8, label="trained at")
+        ax.set(xlabel="share of hidden entries p", ylabel=label)
+    errors = [p["nuclear_norm"]["loss_se"] for p in points]
+    axs[0].errorbar(shares, [p["nuclear_norm"]["loss"] for p in points], errors, fmt="none", color=plotting.PALETTE["baseline"])
+    truth = [p["truth"]["nuclear"] for p in points]
+    axs[1].plot(shares, truth, "--", lw=0.9, color=plotting.PALETTE["truth"], label="truth")
+    axs[0].set_yscale("log")
+    axs[1].legend()
+    return fig
+
+
+def finding(result: dict) -> str:
+    own = result["at_training_p"]
+    return (
+        f"at p = {own['share']} BERT's MSE {own['bert']['loss']['mean']:.4f}, the solver's {own['nuclear_norm']['loss']:.4f}; "
+        f"nuclear norm {own['bert']['nuclear']['mean']:.3f} and {own['nuclear_norm']['nuclear']:.3f}, truth {own['truth']['nuclear']:.3f}"
+    )
+
+
+if __name__ == "__main__":
+    perform("compare_nuclear_norm", CompareNuclearNorm, analyse, draw, finding)

@@ -1,0 +1,129 @@
+"""Matrices of other ranks, row counts and column counts than trained on, beside nuclear-norm minimisation (Fig 19; sheet C26).
+
+One of the three changes at a time. A cell's position is its row-major number, so a model knows no more cells than its
+position table has rows: larger matrices are left out, as null. Entries beyond the vocabulary are clamped, in the input and in
+the target.
+"""
+
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.data import Batch, clamped
+from abrupt_learning.evaluate import Trained, losses, predict
+from abrupt_learning.nuclear_norm import complete
+from common import device, plotting
+from common.config import UserError
+
+
+@dataclass
+class OodShapes(Analysis):
+    ranks: list[int] = field(default_factory=lambda: list(range(1, 6)))
+    """Ranks, at the run's own size."""
+    rows: list[int] = field(default_factory=lambda: list(range(2, 11)))
+    """Row counts, at the run's own rank and columns."""
+    columns: list[int] = field(default_factory=lambda: list(range(2, 11)))
+    """Column counts, at the run's own rank and rows."""
+    milestone: str = "end"
+    """Checkpoint to test."""
+    matrices: int = 512
+    """Matrices per shape."""
+    tolerance: float = 1e-4
+    """Certified gap of the nuclear-norm solver, in units of the nuclear norm."""
+
+
+def measure(prediction: Tensor, batch: Batch, size: list[int]) -> dict[str, float]:
+    """The losses, and the mean nuclear norm of the predictions (B, m n)."""
+    singular = torch.linalg.svdvals(prediction.unflatten(1, size).double())
+    return losses(prediction, batch) | {"nuclear_norm": float(singular.sum(1).mean())}
+
+
+def shape(trained: Trained, models: list, settings: OodShapes, size: list[int], rank: int) -> dict:
+    """Every seed's model and nuclear-norm minimisation on the same matrices; None where the model lacks positions."""
+    if size[0] * size[1] > len(models[0].embeddings.position_embeddings.weight):
+        return {"bert": None, "nuclear_norm": None, "truth": None, "copying": None, "clamped_share": None}
+    changes = {"sizes": [size], "rank": rank}
+    batch = trained.matrices(settings.matrices, **changes)
+    predictions = [predict(model, batch.ids) for model in models]
+    if trained.device.type == "mps":  # no float64 there
+        predictions, batch = [p.cpu() for p in predictions], Batch(*(part.cpu() for part in batch))
+    A, mask = (part.unflatten(1, size) for part in (batch.target, batch.observed))
+    return {
+        "bert": over_seeds([measure(prediction, batch, size) for prediction in predictions]),
+        "nuclear_norm": measure(complete(A, mask, settings.tolerance).X.flatten(1), batch, size),
+        "truth": measure(batch.target, batch, size)["nuclear_norm"],
+        "copying": float((batch.target * ~batch.observed).square().mean()),
+        "clamped_share": clamped(replace(trained.data, **changes), device.generator("cpu", 0, "clamped")),
+    }
+
+
+def analyse(trained: Trained, settings: OodShapes) -> dict:
+    (m, n), r = trained.data.sizes[0], trained.data.rank
+    models = [trained.model(seed, settings.milestone) for seed in trained.seeds]
+    positions = len(models[0].embeddings.position_embeddings.weight)
+    asked = {
+        "ranks": {rank: (m, n, rank) for rank in settings.ranks},
+        "rows": {rows: (rows, n, r) for rows in settings.rows},
+        "columns": {columns: (m, columns, r) for columns in settings.columns},
+    }
+    keys = {key for sweep in asked.values() for key in sweep.values()}
+    skipped = sorted(key for key in keys if key[0] * key[1] > positions)
+    if len(skipped) == len(keys):
+        raise UserError(f"found no shape of at most {positions} cells, the run's positions; mend with: --rows '[{m}]'")
+    points = {key: shape(trained, models, settings, list(key[:2]), key[2]) for key in keys}
+    sweeps = {name: [{"value": value, **points[key]} for value, key in sweep.items()] for name, sweep in asked.items()}
+    steps = over_seeds([trained.milestone(seed, settings.milestone) for seed in trained.seeds])
+    own = {"ranks": r, "rows": m, "columns": n}
+    return {"step": steps, "trained_on": own, "positions": positions, "skipped": skipped, **sweeps}
+
+
+AXES = {"ranks": "rank $r$", "rows": "rows $m$", "columns": "columns $n$"}
+
+
+def panel(ax, points: list[dict], metric: str, reference: str, color: str) -> None:
+    """One metric of the model and of nuclear-norm minimisation over a sweep, and a reference line."""
+    places = [point["value"] for point in points]
+    seeds = zip(*(point["bert"][metric]["values"] for point in points), strict=True)
+    plotting.seed_lines(ax, places, list(seeds), "BERT", plotting.PALETTE["model"])
+    solver = [point["nuclear_norm"][metric] for point in points]
+    ax.plot(places, solver, ".-", label="nuclear norm", color=plotting.PALETTE["baseline"])
+    ax.plot(places, [point[reference] for point in points], "--", lw=0.9, label=reference, color=color)
+    ax.set_xticks(places)
+
+
+def draw(result: dict):
+    done = {name: [point for point in result[name] if point["bert"]] for name in AXES}
+    done = {name: points for name, points in done.items() if points}
+    fig, axs = plotting.axes(ncols=len(done), nrows=2, height=3.9, sharex="col", squeeze=False)
+    for (name, points), (error, norm) in zip(done.items(), axs.T, strict=True):
+        panel(error, points, "loss", "copying", plotting.GREY)
+        panel(norm, points, "nuclear_norm", "truth", plotting.PALETTE["truth"])
+        for ax in (error, norm):
+            ax.axvline(result["trained_on"][name], color=plotting.GREY, lw=0.8, ls=":", label="trained on")
+        error.sharey(axs[0, 0])
+        error.set_yscale("log")
+        norm.set_xlabel(AXES[name])
+    axs[0, 0].set_ylabel("mean squared error")
+    axs[1, 0].set_ylabel("mean nuclear norm")
+    handles = {label: line for ax in axs[:, 0] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
+    fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
+    return fig
+
+
+def finding(result: dict) -> str:
+    parts = []
+    for name in AXES:
+        others = [p for p in result[name] if p["bert"] and p["value"] != result["trained_on"][name]]
+        ratios = [p["bert"]["loss"]["mean"] / p["nuclear_norm"]["loss"] for p in others]
+        if ratios:
+            parts.append(
+                f"other {name}: {min(ratios):.1f} to {max(ratios):.1f} times the error of nuclear-norm minimisation"
+            )
+    skipped, positions = len(result["skipped"]), result["positions"]
+    return "; ".join(parts) + f"; {skipped} shapes have more than the {positions} cells with positions and are left out"
+
+
+if __name__ == "__main__":
+    perform("ood_shapes", OodShapes, analyse, draw, finding)

@@ -1,0 +1,60 @@
+"""Least squares with a nuclear-norm penalty, over its weight, beside BERT (paper's regularisation table, sheet C30)."""
+
+from dataclasses import dataclass, field
+
+from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.data import Batch
+from abrupt_learning.evaluate import Trained, losses, predict
+from abrupt_learning.nuclear_norm import regularised
+from common import plotting
+
+PARTS = {"loss": "all", "loss_observed": "observed", "loss_masked": "masked"}
+
+
+@dataclass
+class RegularisedNuclearNorm(Analysis):
+    lambdas: list[float] = field(default_factory=lambda: [5e-4, 1e-3, 1.5e-3, 1.75e-3, 2e-3, 5e-3, 1e-2])
+    """Weights of the nuclear norm beside the mean squared error over observed entries."""
+    matrices: int = 256
+    """Matrices completed."""
+    solver: str = "interior_point"
+    """interior_point, or cvxpy (one matrix after another)."""
+    tolerance: float = 1e-5
+    """Largest certified gap of the objective over lambda."""
+
+
+def analyse(trained: Trained, settings: RegularisedNuclearNorm) -> dict:
+    size = trained.data.sizes[0]
+    batch = trained.matrices(settings.matrices)
+    outputs = [predict(trained.model(seed), batch.ids).cpu() for seed in trained.seeds]
+    batch = Batch(*(part.cpu() for part in batch))
+    A, mask = (t.unflatten(1, size) for t in (batch.target, batch.observed))
+    rows = []
+    for lam in settings.lambdas:
+        found = regularised(A, mask, lam, settings.tolerance, settings.solver)
+        rows.append({"lam": lam, **losses(found.X.flatten(1), batch), "largest_gap": float(found.gap.max())})
+    return {"rows": rows, "bert": over_seeds([losses(output, batch) for output in outputs])}
+
+
+def draw(result: dict):
+    fig, ax = plotting.axes(width=4.5, height=2.9)
+    lambdas = [row["lam"] for row in result["rows"]]
+    for part, name in PARTS.items():
+        color, label = plotting.PALETTE[name], {"masked": "hidden"}.get(name, name)
+        errors = [row[f"{part}_se"] for row in result["rows"]]
+        ax.errorbar(lambdas, [row[part] for row in result["rows"]], errors, fmt=".-", color=color, label=f"{label} cells")
+        for value in result["bert"][part]["values"]:
+            ax.axhline(value, color=color, ls="--", lw=0.7)
+    ax.plot([], [], "k--", lw=0.7, label="BERT (each seed)")
+    ax.set(xscale="log", yscale="log", xlabel="weight of the nuclear norm", ylabel="mean squared error")
+    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    return fig
+
+
+def finding(result: dict) -> str:
+    best = min(result["rows"], key=lambda row: row["loss"])
+    return f"best L over lambda {best['loss']:.4f} (lambda {best['lam']:g}); BERT {result['bert']['loss']['mean']:.4f}"
+
+
+if __name__ == "__main__":
+    perform("regularised_nuclear_norm", RegularisedNuclearNorm, analyse, draw, finding)

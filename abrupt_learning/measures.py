@@ -1,0 +1,386 @@
+"""How each claim of the paper is measured in a study: one function per claim, from results to a Measurement.
+
+The thresholds stand here and in the texts of claims.py; they were fixed before the runs they judge.
+"""
+
+from collections.abc import Callable
+
+from common import claims
+from common.claims import Measurement, Study, verdict_above, verdict_below
+
+
+def told(node: dict, verdict: str, note: str = "") -> Measurement:
+    """A measurement from a result's {values, mean, error}."""
+    return Measurement(node["mean"], node["error"], verdict, len(node["values"]), note)
+
+
+def every(rows: list[bool], min_seeds: int = 3) -> str:
+    """Verdict on several conditions at once: each entry says whether one seed meets all of them."""
+    return verdict_above([float(row) for row in rows], 0.5, min_seeds)
+
+
+def at_most(node: dict, threshold: float, note: str = "", min_seeds: int = 3) -> Measurement:
+    return told(node, verdict_below(node["values"], threshold, min_seeds), note)
+
+
+def at_least(node: dict, threshold: float, note: str = "", min_seeds: int = 3) -> Measurement:
+    return told(node, verdict_above(node["values"], threshold, min_seeds), note)
+
+
+def columns(*nodes: dict) -> list[tuple]:
+    """Per seed the values of several nodes."""
+    return list(zip(*(node["values"] for node in nodes), strict=True))
+
+
+def steps(values: list) -> str:
+    """Steps of the seeds, for a note."""
+    return ", ".join("never" if v is None else f"{v:.0f}" for v in values)
+
+
+def earlier(values: list, others: list) -> list[bool]:
+    """Per pair of steps, None for never: is the first the earlier?"""
+    return [a is not None and (b is None or a < b) for a, b in zip(values, others, strict=True)]
+
+
+def abrupt(study: Study) -> Measurement:
+    result = study.result("loss")
+    drop, level = result["drop"], result["levels"]["loss"]
+    seeds = columns(drop["plateau_loss"], drop["half"], drop["sharpness"], drop["slope"])
+    good = [
+        abs(p / level - 1) < 0.03 and h is not None and s is not None and s < 0.5 and abs(f) < 0.02
+        for p, h, s, f in seeds
+    ]
+    sharpness = drop["sharpness"]
+    note = f"t_drop at {steps(drop['half']['values'])}; plateau L {drop['plateau_loss']['mean']:.4f}, p Var {level:.4f}"
+    return told(sharpness, every(good), note)
+
+
+def copying_plateau(study: Study) -> Measurement:
+    result = study.result("loss")
+    drop, variance = result["drop"], result["levels"]["loss_masked"]
+    seeds = columns(drop["plateau_observed"], drop["plateau"], result["plateau_mask_value"])
+    good = [o < 0.02 * variance and abs(m / variance - 1) < 0.03 and v < 0.1 for o, m, v in seeds]
+    value = result["plateau_mask_value"]["mean"]
+    note = f"L_mask / Var {drop['plateau']['mean'] / variance:.3f}; mean abs prediction at hidden cells {value:.3f}"
+    return told(drop["plateau_observed"], every(good), note)
+
+
+def worst_copy(rows: dict, name: str, moments=("early", "middle"), shown=None) -> list[float]:
+    """Per seed the largest error of a kind over moments of the plateau and over what is shown at hidden cells."""
+    cells = [row[what][name]["values"] for at, row in rows.items() if at in moments for what in (shown or row)]
+    return [max(values) for values in zip(*cells, strict=True)]
+
+
+def spread(values: list[float]) -> dict:
+    mean, error = claims.interval(values)
+    return {"values": values, "mean": mean, "error": error}
+
+
+def copies_anything(study: Study) -> Measurement:
+    result = study.result("copy_check")
+    limit = 0.05 * result["variance"]["low_rank"]
+    copies, shown = (worst_copy(result["low_rank"], name) for name in ("copy_error", "loss_observed"))
+    good = [c < limit and o < limit for c, o in zip(copies, shown, strict=True)]
+    return told(
+        spread(copies), every(good), f"worst of MASK, 0.44, -0.24 on the plateau; threshold 0.05 Var = {limit:.4f}"
+    )
+
+
+def copies_incoherent(study: Study) -> Measurement:
+    result = study.result("copy_check")
+    level, rows = result["variance"]["incoherent"], result["incoherent"]
+    shown, hidden = (worst_copy(rows, name, shown=["mask"]) for name in ("loss_observed", "loss_masked"))
+    good = [o < 0.02 and abs(m / level - 1) < 0.05 for o, m in zip(shown, hidden, strict=True)]
+    mean = sum(hidden) / len(hidden)
+    return told(spread(shown), every(good), f"L_mask {mean:.4f}, E x^2 {level:.4f} (1/3 but for rounding)")
+
+
+def completes(study: Study) -> Measurement:
+    result = study.result("loss")
+    variance = result["levels"]["loss_masked"]
+    relative = [v / variance for v in result["end"]["loss_masked"]["values"]]
+    return told(spread(relative), verdict_below(relative, 0.25), "L_mask / Var at the end, on 4096 fresh matrices")
+
+
+def beats_nuclear_norm(study: Study) -> Measurement:
+    rows = study.result("compare_nuclear_norm")["at_training_p"]
+    ratio = [b / rows["nuclear_norm"]["loss"] for b in rows["bert"]["loss"]["values"]]
+    norms = f"mean nuclear norm: truth {rows['truth']['nuclear']:.3f}, solver {rows['nuclear_norm']['nuclear']:.3f}"
+    return told(spread(ratio), verdict_below(ratio, 1.0), f"{norms}, BERT {rows['bert']['nuclear']['mean']:.3f}")
+
+
+def best_heads(study: Study, at: str) -> list[tuple]:
+    """Per seed the best row and column score, over chance."""
+    result = study.result("attention_maps")
+    level, rows = result["chance"]["none"], result["maximum"]["none"][at]
+    return [(r / level["row"], c / level["column"]) for r, c in columns(rows["row"], rows["column"])]
+
+
+def structured_heads(study: Study) -> Measurement:
+    after, before = best_heads(study, "end"), best_heads(study, "early")
+    lower = [min(pair) for pair in after]
+    good = [low > 2 and max(early) < 0.75 * max(late) for low, early, late in zip(lower, before, after, strict=True)]
+    early = sum(min(pair) for pair in before) / len(before)
+    return told(
+        spread(lower), every(good), f"lesser of best row and best column score over chance; {early:.2f} on the plateau"
+    )
+
+
+def attention_evolves(study: Study) -> Measurement:
+    before, after = best_heads(study, "before"), best_heads(study, "after")
+    jumps = [min(late) / min(early) for early, late in zip(before, after, strict=True)]
+    return told(spread(jumps), verdict_above(jumps, 1.25), "best head's score just after the drop over just before it")
+
+
+def observed_mass(study: Study) -> Measurement:
+    result = study.result("attention_maps")
+    gains = []
+    for kind, head in (("row", "column"), ("col", "row")):
+        row = result["followed"][kind]["end"][head]["observed_by_masked"]
+        level = result["chance"][kind]["observed_by_masked"]
+        gains.append([(v - level) / (1 - level) for v in row["values"]])
+    worst = [min(pair) for pair in zip(*gains, strict=True)]
+    note = "attention of hidden cells to shown ones, 0 at chance and 1 for all; heads that look across the hidden lines"
+    return told(spread(worst), verdict_above(worst, 0.0), note)
+
+
+def selective_ablation(study: Study) -> Measurement:
+    result = study.result("ablation")
+    intact, ablated = result["intact"], result["ablated"]["uniform"]
+    gains = []
+    for seed in range(len(result["seeds"])):
+        rows = [
+            ablated[name] for name in ("row heads", "column heads") if ablated[name]["loss"]["values"][seed] is not None
+        ]
+        harm = [
+            max((row[kind]["values"][seed] - intact[kind]["values"][seed] for row in rows), default=0.0)
+            for kind in ("loss_masked", "loss_observed")
+        ]
+        gains.append(harm[0] / max(harm[1], 1e-9))
+    harmed = [g > 3 for g in gains]
+    return told(spread(gains), every(harmed), "harm to L_mask over harm to L_obs, row or column heads made uniform")
+
+
+def patching(study: Study) -> Measurement:
+    row = study.result("patch")["original"]
+    margin = [m - o for m, o in columns(row["moved_masked"], row["moved_observed"])]
+    note = (
+        f"way to X: hidden cells {row['moved_masked']['mean']:.2f}, observed cells {row['moved_observed']['mean']:.2f}"
+    )
+    return told(spread(margin), verdict_above(margin, 0.1), note)
+
+
+def probe_rows(study: Study, target: str, metric: str, at: str = "end") -> list[list[float]]:
+    """Per seed a probe's score at every layer."""
+    rows = study.result("probe")["layers"][at]
+    return [list(values) for values in zip(*(row[target][metric]["values"] for row in rows), strict=True)]
+
+
+def row_probe(study: Study) -> Measurement:
+    zero = study.result("probe")["zero"]["row"]
+    per_seed = probe_rows(study, "row", "mse")
+    best = [min(row) / zero for row in per_seed]
+    places = [row.index(min(row)) for row in per_seed]
+    inside = [0 < place < len(row) - 1 and b < 1 for place, row, b in zip(places, per_seed, best, strict=True)]
+    return told(
+        spread(best),
+        every(inside),
+        f"lowest MSE over that of predicting 0, at layers {steps(places)} of {len(per_seed[0]) - 1}",
+    )
+
+
+def other_probes(study: Study) -> Measurement:
+    chance = study.result("probe")["chance"]["projector"]
+    after, before = (probe_rows(study, "projector", "cosine", at) for at in ("end", "early"))
+    best = [max(row) for row in after]
+    good = [b > chance + 0.2 and b > max(early) for b, early in zip(best, before, strict=True)]
+    return told(spread(best), every(good), f"|cos| with u_1 from the best layer (sign-free probe); chance {chance:.3f}")
+
+
+def norm_symmetry(study: Study) -> Measurement:
+    return at_least(study.result("embeddings")["token_norm"]["symmetry"], 0.9)
+
+
+def sign_and_magnitude(study: Study) -> Measurement:
+    rows = study.result("embeddings")["token_pca"]
+    lesser = [min(pair) for pair in columns(rows["sign"], rows["magnitude"])]
+    note = f"|r| with sign {rows['sign']['mean']:.2f}, with magnitude {rows['magnitude']['mean']:.2f}; the lesser is judged"
+    return told(spread(lesser), verdict_above(lesser, 0.7), note)
+
+
+def position_clusters(study: Study) -> Measurement:
+    rows = study.result("embeddings")["position_tsne"]
+    note = f"1-NN in the same column, chance {rows['chance']['column']:.2f}; in the same row {rows['row']['mean']:.2f}"
+    return at_least(rows["column"], 2 * rows["chance"]["column"], note)
+
+
+def formed_together(study: Study) -> Measurement:
+    result = study.result("embeddings")
+    tokens, places = result["token_progress"]["scores"], result["position_progress"]["scores"]
+
+    def score(rows: dict, at: str, names: tuple, inner: str | None = None) -> list[float]:
+        row = rows[at][inner] if inner else rows[at]
+        return [sum(values) for values in columns(*(row[name] for name in names))]
+
+    jumps = [
+        [late - early for early, late in zip(score(rows, "early", *names), score(rows, "late", *names), strict=True)]
+        for rows, names in ((tokens, (("sign", "magnitude"), "own_axes")), (places, (("row", "column"),)))
+    ]
+    lesser = [min(pair) for pair in zip(*jumps, strict=True)]
+    note = "rise of (sign + magnitude |r|) and of (row + column purity) from the plateau to after the drop; the lesser"
+    return told(spread(lesser), verdict_above(lesser, 0.1), note)
+
+
+def permuted_positions(study: Study) -> Measurement:
+    result = study.result("embeddings")
+    variance, rows = result["variance"], result["permute"]["random"]
+    hidden = [v / variance for v in rows["loss_masked"]["values"]]
+    shown = [v / variance for v in rows["loss_observed"]["values"]]
+    good = [h > 0.7 and o < 0.1 for h, o in zip(hidden, shown, strict=True)]
+    return told(
+        spread(hidden), every(good), f"L_mask / Var under random orders; L_obs / Var {sum(shown) / len(shown):.3f}"
+    )
+
+
+def hybrids_fail(study: Study) -> Measurement:
+    result = study.result("hybrid")
+    parents = result["parents"]["post"]["loss_masked"]["values"]
+    ways = [
+        result["hybrids"][part][way]["loss_masked"]["values"]
+        for part in ("att", "mlp")
+        for way in result["hybrids"][part]
+    ]
+    best = [min(values) / result["variance"] for values in zip(*ways, strict=True)]
+    after = sum(parents) / len(parents) / result["variance"]
+    return told(
+        spread(best),
+        verdict_above(best, 0.7),
+        f"L_mask / Var of the best of four hybrids; {after:.2f} for the model itself",
+    )
+
+
+def component_order(study: Study) -> Measurement:
+    runs = study.result("components", "components")["runs"]
+    half = {name: run["drop"]["half"]["values"] for name, run in runs.items()}
+    whole, good = half["everything"], []
+    for seed in range(len(whole)):
+
+        def first(a: str, b: str, seed=seed) -> bool:
+            return earlier([half[a][seed]], [half[b][seed]])[0]
+
+        quick = all(first(part, "attention") for part in ("token", "mlp"))
+        good.append(quick and first("attention", "everything") and first("everything", "position"))
+    note = "; ".join(f"{name} {steps(values)}" for name, values in half.items())
+    return told(runs["token"]["drop"]["half"] | {"error": None}, every(good), f"t_drop: {note}")
+
+
+def ordered_runs(study: Study, name: str, expect: Callable[[dict], list[bool]]) -> Measurement:
+    """A verdict from the drops and ends of several runs; expect: run name -> (drops, ends) to a truth per seed."""
+    runs = study.result(name)["runs"]
+    table = {
+        n: (r["drop"]["half"]["values"], [v / r["variance"] for v in r["drop"]["final"]["values"]])
+        for n, r in runs.items()
+    }
+    ends = [max(values) for values in zip(*(end for _, end in table.values()), strict=True)]
+    note = "; ".join(f"{n}: drop {steps(half)}, end {sum(e) / len(e):.2f} Var" for n, (half, e) in table.items())
+    return told(spread(ends), every(expect(table)), note)
+
+
+def wider_is_better(table: dict) -> list[bool]:
+    ends = [end for _, end in table.values()]
+    return [
+        all(a >= b - 0.05 for a, b in zip(seed, seed[1:], strict=False)) and seed[0] > 0.9
+        for seed in zip(*ends, strict=True)
+    ]
+
+
+def deeper_is_earlier(table: dict) -> list[bool]:
+    drops = [half for half, _ in table.values()]
+    return earlier(drops[-1], drops[0])
+
+
+def all_drop(table: dict) -> list[bool]:
+    return [all(h is not None for h in seed) for seed in zip(*(half for half, _ in table.values()), strict=True)]
+
+
+def mixture_drops(study: Study) -> Measurement:
+    sizes = study.result("mixture", "mixture")["sizes"]
+    halves = {name: size["half"]["values"] for name, size in sizes.items()}
+    good = [all(v is not None for v in seed) and len(set(seed)) > 1 for seed in zip(*halves.values(), strict=True)]
+    worst = [max(seed) for seed in zip(*(size["final"]["values"] for size in sizes.values()), strict=True)]
+    return told(spread(worst), every(good), "; ".join(f"{n} at {steps(v)}" for n, v in halves.items()))
+
+
+def other_shapes(study: Study) -> Measurement:
+    result = study.result("ood_shapes")
+    own = result["settings"]
+
+    def gap(sweep: str, wanted: list) -> float:
+        points = [p for p in result[sweep] if p["value"] in wanted and p["bert"] is not None]
+        return sum(p["bert"]["loss"]["mean"] / p["nuclear_norm"]["loss"] for p in points) / max(len(points), 1)
+
+    near, far = gap("rows", own["rows"]), gap("columns", own["columns"])
+    return Measurement(
+        far / near,
+        None,
+        verdict_above([far / near], 2.0, 1),
+        len(result["seeds"]),
+        "mean MSE over the solver's: columns / rows",
+    )
+
+
+def other_laws(study: Study) -> Measurement:
+    laws = study.result("ood")["laws"]
+    relative = {
+        name: [v / law["variance"] for v in law["losses"]["loss_masked"]["values"]] for name, law in laws.items()
+    }
+    worst = [max(seed) for seed in zip(*relative.values(), strict=True)]
+    note = "L_mask over predicting 0: " + ", ".join(f"{n} {sum(v) / len(v):.2f}" for n, v in relative.items())
+    return told(spread(worst), verdict_below(worst, 1.0), note)
+
+
+def gpt_copies(study: Study) -> Measurement:
+    result = study.result("gpt", "gpt")
+    end, (_, level) = result["end"], result["levels"]
+    seeds = columns(end["accuracy_observed"], end["accuracy_masked"], end["loss"])
+    good = [o > 0.95 and m < 0.6 and loss < 1.1 * level for o, m, loss in seeds]
+    hidden, loss = end["accuracy_masked"]["mean"], end["loss"]["mean"]
+    note = f"greedy accuracy at observed cells; hidden ones {hidden:.2f}; loss {loss:.2f}, copying level {level:.2f} nats"
+    return told(end["accuracy_observed"], every(good), note)
+
+
+def gpt_attends(study: Study) -> Measurement:
+    scores = study.result("gpt_attention", "gpt")["scores"]
+
+    def best(at: str) -> list[float]:
+        heads = [head["values"] for layer in scores[at]["identity"] for head in layer]
+        return [max(seed) for seed in zip(*heads, strict=True)]
+
+    after, before = best("after"), best("before")
+    good = [late > 0.5 and early < late / 2 for early, late in zip(before, after, strict=True)]
+    return told(
+        spread(after),
+        every(good),
+        f"attention to the same cell of the input, best head; {sum(before) / len(before):.2f} before the drop",
+    )
+
+
+def regularised_loses(study: Study) -> Measurement:
+    result = study.result("regularised_nuclear_norm")
+    rows = {row["lam"]: row["loss"] for row in result["rows"]}
+    lam = min(rows, key=rows.get)
+    ratio = [b / rows[lam] for b in result["bert"]["loss"]["values"]]
+    return told(
+        spread(ratio),
+        verdict_below(ratio, 1.0),
+        f"BERT's L over the best of {len(rows)} lambdas ({lam:g}: L {rows[lam]:.4f})",
+    )
+
+
+def plateau_needs_symmetry(study: Study) -> Measurement:
+    runs = study.result("control", "control")["runs"]
+    main, control = (runs[name]["drop"]["half"]["values"] for name in ("main", "control"))
+    ratio = [c / m for c, m in zip(control, main, strict=True) if c and m]
+    good = [c is not None and m is not None and c < 0.5 * m for c, m in zip(control, main, strict=True)]
+    node = spread(ratio) if ratio else {"values": good, "mean": None, "error": None}
+    return told(node, every(good), f"t_drop: centred {steps(main)}; factors on [0, 1] {steps(control)}")
