@@ -1,7 +1,8 @@
 """Linear probes: what they predict, how they are fitted, how they are scored (sheet section 3; tests in test_probe.py).
 
-At every cell (i, j): the entry x_ij, the shown part of its row (X o M)_i, the leading left singular vector u_1 of X, and the
-sign-free u_1 u_1^T. Everything is float64.
+At every cell (i, j): the entry x_ij, the shown part of its row (X o M)_i and of its column, the leading left singular vector
+u_1 of X, and the sign-free u_1 u_1^T. The paper has no column; but a square problem is its own mirror image, so that a model
+may as well hold columns where the paper's holds rows. Everything is float64.
 """
 
 import math
@@ -24,7 +25,7 @@ def leading_vectors(X: Tensor) -> Tensor:
 
 
 def targets(batch: Batch, size: list[int], where: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """What to predict at every cell, float64: element (B, N, 1), row (B, N, n), svd (B, N, m), projector (B, N, m m)."""
+    """What to predict at every cell, float64: element (B, N, 1), row (B, N, n), column and svd (B, N, m), projector (m m)."""
     m, n = size
     X = batch.target.to(where).double().view(-1, m, n)
     shown = X * batch.observed.to(where).view(-1, m, n)
@@ -33,15 +34,16 @@ def targets(batch: Batch, size: list[int], where: torch.device | str = "cpu") ->
     return {
         "element": X.flatten(1)[..., None],
         "row": shown.repeat_interleave(n, dim=1),
+        "column": shown.mT.repeat(1, m, 1),
         **{name: value[:, None].expand(-1, m * n, -1) for name, value in everywhere.items()},
     }
 
 
 def zero_levels(data: Data) -> dict[str, float]:
-    """Error of predicting 0, mean over a target's components: Var, (1 - p) Var, 1/m and 1/m^2."""
+    """Error of predicting 0, mean over a target's components: Var, (1 - p) Var twice, 1/m and 1/m^2."""
     m = data.sizes[0][0]
     shown = (1 - data.p_mask) * data.variance
-    return {"element": data.variance, "row": shown, "svd": 1 / m, "projector": 1 / m**2}
+    return {"element": data.variance, "row": shown, "column": shown, "svd": 1 / m, "projector": 1 / m**2}
 
 
 class LeastSquares:

@@ -1,4 +1,4 @@
-"""Interior-point method for batches of nuclear-norm problems: four or five steps for every matrix, so there is no slow tail.
+"""Interior-point method for batches of nuclear-norm problems: three to six steps for every matrix, so there is no slow tail.
 
 The pair of `nuclear_norm` as a semidefinite programme, with X = A - cY on the mask and Y = 0 off it:
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 TARGET = 0.01  # a step aims at this share of the gap
-PASSES = 5
+PASSES = 5  # with 4 to 6 the time is the same within a tenth: fewer passes, more steps
 LENGTHS = [1.0, 0.98, 0.96, 0.94, 0.92, 0.88, 0.8, 0.6, 0.3, 0.1, 0.01]
 INTERIOR = 0.99  # share of the way to the boundary that a shortened step may go
 CAUTIOUS = 0.3  # after a step shorter than this: aim at half the gap, and leave second-order terms out
@@ -27,11 +27,13 @@ def solve(A: Tensor, mask: Tensor, c: Tensor, tol: float) -> tuple[Tensor, Tenso
     Finished problems leave the batch. One that rounding stops above tol (below about 1e-9 of A) stays for MAX_STEPS.
     """
     B, m, _ = A.shape
-    Z, Y, scale = _start(A, c)
+    scale = torch.linalg.matrix_norm(A, 2)
+    scale = torch.where(scale > 0, scale, 1.0)
+    A, c, tol = A / scale[:, None, None], c / scale, tol / scale
+    Z, Y = _start(A, c[:, None, None])
     X, dual = torch.zeros_like(A), torch.zeros_like(A)
     steps = torch.zeros(B, dtype=torch.long, device=A.device)
     active, length = torch.arange(B, device=A.device), A.new_ones(B, 1, 1)
-    c, tol = c / scale, tol / scale
     for step in range(MAX_STEPS + 1):
         gap = Z.diagonal(0, 1, 2).sum(1) / 2 - (Z[:, :m, m:] * Y).sum((1, 2))
         done = (gap <= tol) | (step == MAX_STEPS)
@@ -44,21 +46,20 @@ def solve(A: Tensor, mask: Tensor, c: Tensor, tol: float) -> tuple[Tensor, Tenso
     return X * scale[:, None, None], dual, steps
 
 
-def _start(A: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Strictly feasible Z (B, m+n, m+n) and Y (B, m, n) for A / scale, and scale (B,), the spectral norm of A.
+def _start(A: Tensor, c: Tensor) -> tuple[Tensor, Tensor]:
+    """Strictly feasible Z (B, m+n, m+n) and Y (B, m, n) for A of spectral norm 1, c: (B, 1, 1).
 
-    Y is 0.9 A if c = 0 and X = A - cY; P and Q are the roots of XX^T + 0.01 I and X^T X + 0.01 I.
+    Y is 0.9 A where c = 0, and less elsewhere; X = A - cY; P and Q are the roots of XX^T + 0.01 I and X^T X + 0.01 I.
     """
     m, n = A.shape[1:]
-    U, s, Vh = torch.linalg.svd(A, full_matrices=False)
-    scale = torch.where(s[:, 0] > 0, s[:, 0], 1.0)
-    A, share = A / scale[:, None, None], (0.9 / (1 + c / scale))[:, None, None]
-    kept, floor = 1 - (c / scale)[:, None, None] * share, 0.1
-    root = ((kept * s[:, None] / scale[:, None, None]).square() + floor**2).sqrt() - floor
-    Z = _off_diagonal(kept * A) + floor * torch.eye(m + n, dtype=A.dtype, device=A.device)
-    Z[:, :m, :m] += U * root @ U.mT
-    Z[:, m:, m:] += Vh.mT * root @ Vh
-    return Z, share * A, scale
+    Y = 0.9 / (1 + c) * A
+    X = A - c * Y
+    U, s, Vh = torch.linalg.svd(X, full_matrices=False)
+    excess = ((s.square() + 0.01).sqrt() - 0.1)[:, None]
+    Z = _off_diagonal(X) + 0.1 * torch.eye(m + n, dtype=A.dtype, device=A.device)
+    Z[:, :m, :m] += U * excess @ U.mT
+    Z[:, m:, m:] += Vh.mT * excess @ Vh
+    return Z, Y
 
 
 def _step(Z: Tensor, Y: Tensor, mask: Tensor, c: Tensor, gap: Tensor, bold: Tensor) -> tuple[Tensor, Tensor, Tensor]:

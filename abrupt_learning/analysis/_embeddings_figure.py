@@ -98,9 +98,15 @@ def _token_progress(ax, result: dict, name: str) -> None:
     ax.set_title(f"{name}\nsign {_mean(scores['sign'])}\nsize {_mean(scores['magnitude'])}")
 
 
+def _clearer(result: dict) -> str:
+    """Column or row, whichever the final positions cluster by."""
+    end = result["position_progress"]["scores"]["end"]
+    return max(("column", "row"), key=lambda by: end[by]["mean"])
+
+
 def _position_progress(ax, result: dict, name: str) -> None:
     scores = result["position_progress"]["scores"][name]
-    _positions(ax, result, result["position_progress"]["maps"][name], "column")
+    _positions(ax, result, result["position_progress"]["maps"][name], _clearer(result))
     ax.set_title(f"{name}\ncolumn {scores['column']['mean']:.0%}\nrow {scores['row']['mean']:.0%}")
 
 
@@ -121,13 +127,13 @@ def _progress(part, result: dict, panel, maps: dict, labels: tuple[str, str]) ->
 TOKENS = {"token_norm": [_token_norm], "token_pca": [_token_pca], "permute": [_permute]}
 POSITIONS = {"position_norm": [_position_norm], "position_tsne": [_position_tsne("column"), _position_tsne("row")]}
 PROGRESS = {
-    "token_progress": (_token_progress, ("final component 1", "final component 2")),
-    "position_progress": (_position_progress, ("t-SNE 1", "t-SNE 2")),
+    "token_progress": (_token_progress, "final component 1", lambda result: "final component 2"),
+    "position_progress": (_position_progress, "t-SNE 1", lambda result: f"t-SNE 2, by {_clearer(result)}"),
 }
 
 
 def draw(result: dict) -> Figure:
-    """The rows whose experiments were done; scatter pictures show the first seed, numbers are means over seeds."""
+    """The rows whose experiments were done; scatter pictures show one seed, numbers are means over seeds."""
     plotting.style()
     single = [[p for name in row if name in result for p in row[name]] for row in (TOKENS, POSITIONS)]
     single = [panels for panels in single if panels]
@@ -138,6 +144,6 @@ def draw(result: dict) -> Figure:
     for panels in single:
         _single(next(parts), result, panels)
     for name in progress:
-        panel, labels = PROGRESS[name]
-        _progress(next(parts), result, panel, result[name]["maps"], labels)
+        panel, x, y = PROGRESS[name]
+        _progress(next(parts), result, panel, result[name]["maps"], (x, y(result)))
     return figure

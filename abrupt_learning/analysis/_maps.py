@@ -28,7 +28,7 @@ def draw(result: dict):
     kind, at = next(iter(result["chance"])), list(result["steps"])[-1]
     grid, scores = result["maps"]["grid"][kind], result["scores"][result["shown"]][kind][at]
     layers, heads = len(grid), len(grid[0])
-    fig, axs = plotting.axes(heads, layers, height=(6.5 / heads + 0.35) * layers + 0.2, squeeze=False)
+    fig, axs = plotting.axes(heads, layers, height=(5.6 / heads + 0.35) * layers + 0.2, squeeze=False)
     for layer, row in enumerate(grid):
         top = max(max(max(line) for line in values) for values in row)
         for head, values in enumerate(row):
@@ -43,15 +43,16 @@ def draw(result: dict):
 
 
 def draw_progress(result: dict):
-    """The followed heads at every milestone, and the best scores of any head."""
+    """The followed heads at every milestone, each on one colour scale, and the best scores of any head."""
     kind, steps, shown = next(iter(result["chance"])), result["steps"], result["shown"]
     fig, axs = plotting.axes(len(steps), len(FOLLOWED) + 1, height=6.2)
     for row, (name, key) in zip(axs, FOLLOWED.items(), strict=False):
+        top = max(max(max(line) for line in values) for values in result["maps"]["progress"][name].values())
         for ax, at in zip(row, steps, strict=True):
             score = result["followed"][kind][at][name][key]["values"][shown]
-            title = f"step {steps[at]['values'][shown]:.0f}: {NAMES[name]} {score:.2f}"
-            show(ax, result["maps"]["progress"][name][at], result, title)
-        row[0].set_ylabel(f"{label(result, name)}\nquery cell")
+            title = f"step {steps[at]['values'][shown]:.0f}: {score:.2f}"
+            show(ax, result["maps"]["progress"][name][at], result, title, top)
+        row[0].set_ylabel(f"{label(result, name)}\nto {NAMES[name]}")
     for ax in axs[-1]:
         ax.remove()
     ax = fig.add_subplot(axs[-1][0].get_gridspec()[-1, :])
@@ -69,16 +70,17 @@ def draw_masks(result: dict):
     """The followed heads at the last milestone where whole rows or columns are hidden, with the mask beside."""
     patterns, (m, n) = result["patterns"], result["size"]
     last = list(result["steps"])[-1]
-    fig, axs = plotting.axes(1 + len(FOLLOWED), len(patterns), height=2.2 * len(patterns), squeeze=False)
+    fig, axs = plotting.axes(1 + len(FOLLOWED), len(patterns), height=2.1 * len(patterns), squeeze=False)
     for row, (kind, pattern) in zip(axs, patterns.items(), strict=True):
         plotting.heatmap(row[0], [pattern[i * n : (i + 1) * n] for i in range(m)])
         row[0].set_title(f"mask {kind}\n(shown cells dark)", fontsize=6)
         row[0].set(xticks=[], yticks=[], ylabel="row", xlabel="column")
+        row[0].spines[:].set_visible(True)
         for ax, name in zip(row[1:], FOLLOWED, strict=True):
             layer, head = (int(result["heads"][name][key]["values"][result["shown"]]) - 1 for key in ("layer", "head"))
             seen = result["followed"][kind][last][name]["observed_by_masked"]["values"][result["shown"]]
             chance = result["chance"][kind]["observed_by_masked"]
-            title = f"{name} head ({label(result, name)}): hidden\nto shown {seen:.2f} (chance {chance:.2f})"
+            title = f"{name}: {label(result, name)}\nhidden to shown {seen:.2f}\n(chance {chance:.2f})"
             show(ax, result["maps"]["grid"][kind][layer][head], result, title)
             ax.set(xlabel="key cell", ylabel="query cell")
     return fig

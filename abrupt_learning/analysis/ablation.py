@@ -74,43 +74,54 @@ def analyse(trained: Trained, settings: Ablation) -> dict:
     )
 
 
+def fold(result: dict, kind: str, name: str, seed: int) -> tuple[float, float] | None:
+    """(L_obs, L_mask) of a seed without a set of heads over those of its intact model; None if it has no such head."""
+    row, intact = result["ablated"][kind][name], result["intact"]
+    pairs = [(row[key]["values"][seed], intact[key]["values"][seed]) for key in ("loss_observed", "loss_masked")]
+    return None if pairs[0][0] is None else tuple(value / whole for value, whole in pairs)
+
+
 def single(result: dict, kind: str, group: str) -> list[tuple[float, float]]:
-    """(L_obs, L_mask) without one head, for every head of a group of every seed."""
+    """`fold` of every single head of a group, of all seeds."""
     places = [(seed, *head) for seed, groups in enumerate(result["groups"]) for head in groups[group]]
-    rows = [(result["ablated"][kind][f"layer {layer} head {head}"], seed) for seed, layer, head in places]
-    return [tuple(row[f"loss_{part}"]["values"][seed] for part in ("observed", "masked")) for row, seed in rows]
+    return [fold(result, kind, f"layer {layer} head {head}", seed) for seed, layer, head in places]
 
 
 def draw(result: dict):
-    """A column per kind of ablation. Above: L_obs and L_mask without groups and layers. Below: without single heads."""
-    kinds = list(result["ablated"])
-    fig, axs = plotting.axes(len(kinds), 2, height=5.6, sharey="row", sharex="row", squeeze=False)
-    for (above, below), kind in zip(axs.T, kinds, strict=True):
-        sets = {name: row for name, row in result["ablated"][kind].items() if " head " not in name}
-        loss_points(above, {"none": result["intact"], **sets}, result["variance"])
-        above.set_title(f"{kind.replace('_', ' ')} ablation")
+    """A column per kind of ablation: L_mask and L_obs without groups and layers, and the change without single heads."""
+    from matplotlib.ticker import LogLocator
+
+    fig, axs = plotting.axes(len(result["ablated"]), 3, height=6.6, sharey="row", sharex="row", squeeze=False)
+    for column, (kind, rows) in zip(axs.T, result["ablated"].items(), strict=True):
+        sets = {name: row for name, row in rows.items() if " head " not in name}
+        loss_points(column[:2], {"none": result["intact"], **sets}, result["variance"])
+        column[0].set_title(kind.replace("_", " "))
         for group, color in zip(KINDS, plotting.COLORS, strict=False):
             points = single(result, kind, group)
-            below.plot(*(zip(*points, strict=True) if points else ([], [])), ".", color=color, label=f"{group} head")
-        intact = (result["intact"][f"loss_{part}"]["mean"] for part in ("observed", "masked"))
-        below.plot(*([value] for value in intact), "x", color=plotting.GREY, label="no head ablated")
-        below.set(xscale="log", yscale="log", xlabel="L_obs without one head")
-    axs[0, 0].set_ylabel("mean squared error without ...")
-    axs[1, 0].set_ylabel("L_mask without one head")
-    for ax in axs[:, -1]:
-        ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+            column[2].plot([x for x, _ in points], [y for _, y in points], ".", color=color, label=group)
+        column[2].set(xscale="log", yscale="log", xlabel="L_obs without a head\nover L_obs with all")
+        for axis in (column[2].xaxis, column[2].yaxis):
+            axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+            axis.set_major_formatter("{x:g}")
+            axis.set_minor_formatter("")
+    for ax, text in zip(
+        axs[:, 0], ("L_mask (dashed: Var)", "L_obs", "L_mask without a head\nover L_mask with all"), strict=True
+    ):
+        ax.set_ylabel(text)
+    axs[0, 0].set_ylim(bottom=0)
+    axs[2, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), title="heads")
     return fig
 
 
 def finding(result: dict) -> str:
-    kind = result["settings"]["kinds"][0]
-
-    def levels(row: dict) -> str:
-        values = ([v for v in row[name]["values"] if v is not None] for name in ("loss_observed", "loss_masked"))
-        return "/".join(f"{sum(v) / len(v):.2g}" if v else "no such head" for v in values)
-
-    parts = [f"{name} {levels(result['ablated'][kind][name])}" for name in ("row heads", "column heads", "other heads")]
-    return f"L_obs/L_mask intact {levels(result['intact'])}; {kind} ablation of {', '.join(parts)}"
+    kind, parts = result["settings"]["kinds"][0], []
+    for name in [f"{group} heads" for group in KINDS]:
+        found = (fold(result, kind, name, seed) for seed in range(len(result["groups"])))
+        seeds = [change for change in found if change]
+        if seeds:
+            observed, masked = (sum(side) / len(seeds) for side in zip(*seeds, strict=True))
+            parts.append(f"{name} x{masked:.1f} and x{observed:.1f} ({len(seeds)} seeds)")
+    return f"{kind} ablation changes L_mask and L_obs: {', '.join(parts)}"
 
 
 if __name__ == "__main__":

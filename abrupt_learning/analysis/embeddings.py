@@ -1,6 +1,6 @@
 """What the token and position tables look like, when that forms, and what it is for (Figs 7, 9, 10; sheet C14 to C18).
 
-Scores come from every seed and are taken in the tables themselves; the scatter pictures show the first seed.
+Scores come from every seed and are taken in the tables themselves; the scatter pictures show the seed of lowest final L_mask.
 """
 
 from dataclasses import dataclass, field
@@ -82,7 +82,7 @@ class Table:
 
 
 class View:
-    """What the experiments look at: the values k (T,), and tables[seed][milestone], the last milestone being the end."""
+    """What the experiments look at: the values k (T,), tables[seed][milestone] with the end last, which seed to picture."""
 
     def __init__(self, trained: Trained, settings: Embeddings):
         self.trained, self.settings = trained, settings
@@ -90,6 +90,8 @@ class View:
         self.k = trained_values(trained.data, settings.largest, settings.rarest)
         progress = any(name.endswith("progress") for name in settings.experiments)
         names = [*(settings.milestones if progress else []), "end"]
+        finals = [trained.drop(seed).final for seed in trained.seeds]
+        self.pictured = finals.index(min(finals))
         self.steps = [{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]
 
     @cached_property
@@ -115,24 +117,29 @@ def rounded(values: Tensor) -> list:
 
 
 def token_norm(view: View) -> dict:
+    """|e(v)| of every value, and how alike the norms of v and -v are."""
     norms = torch.stack([t.token.norm(dim=1) for t in view.end])
     return {"norms": rounded(norms), "symmetry": over_seeds([symmetry(t.token, view.k) for t in view.end])}
 
 
 def token_pca(view: View) -> dict:
+    """Two principal components of the token vectors, and whether they are sign and magnitude."""
     fits = [principal_axes(t.token) for t in view.end]
     scores = [(t.token - mean) @ axes for t, (mean, axes) in zip(view.end, fits, strict=True)]
-    return over_seeds([sign_and_magnitude(s, view.k) for s in scores]) | {"map": rounded(scores[0])}
+    return over_seeds([sign_and_magnitude(s, view.k) for s in scores]) | {"map": rounded(scores[view.pictured])}
 
 
 def position_norm(view: View) -> dict:
+    """Norm of every position vector."""
     return {"norms": rounded(torch.stack([t.position.norm(dim=1) for t in view.end]))}
 
 
 def position_tsne(view: View) -> dict:
+    """How the position vectors cluster: purity in the table itself, a picture by t-SNE."""
     chance = chance_purity(view.rows, view.columns)
     scores = over_seeds([purity(t.position, view.columns) for t in view.end])
-    return scores | {"chance": chance, "map": rounded(tsne(view.end[0].position, view.settings.perplexity))}
+    picture = tsne(view.end[view.pictured].position, view.settings.perplexity)
+    return scores | {"chance": chance, "map": rounded(picture)}
 
 
 def token_progress(view: View) -> dict:
@@ -143,18 +150,19 @@ def token_progress(view: View) -> dict:
         on_axes = {name: sign_and_magnitude((table.token - mean) @ axes, view.k) for name, (mean, axes) in fits.items()}
         return on_axes | {"symmetry": symmetry(table.token, view.k)}
 
-    first = view.tables[0]
-    mean, axes = principal_axes(first["end"].token)
-    maps = {name: rounded((table.token - mean) @ axes) for name, table in first.items()}
+    pictured = view.tables[view.pictured]
+    mean, axes = principal_axes(pictured["end"].token)
+    maps = {name: rounded((table.token - mean) @ axes) for name, table in pictured.items()}
     rows = [{name: scores(table, at["end"]) for name, table in at.items()} for at in view.tables]
     return {"scores": over_seeds(rows), "maps": maps}
 
 
 def position_progress(view: View) -> dict:
-    """Purity at every checkpoint; each picture is a t-SNE of its own, turned onto the last one."""
-    first = view.tables[0]
-    pictures = tsne(torch.stack([table.position for table in first.values()]), view.settings.perplexity)
-    maps = {name: rounded(turned_onto(p, pictures[-1])) for name, p in zip(first, pictures, strict=True)}
+    """Purity at every checkpoint; each picture is a t-SNE of its own, of unit size, turned onto the last one."""
+    pictured = view.tables[view.pictured]
+    pictures = tsne(torch.stack([table.position for table in pictured.values()]), view.settings.perplexity)
+    pictures = pictures / pictures.square().mean((1, 2), keepdim=True).sqrt()
+    maps = {name: rounded(turned_onto(p, pictures[-1])) for name, p in zip(pictured, pictures, strict=True)}
     rows = [{name: purity(table.position, view.columns) for name, table in at.items()} for at in view.tables]
     return {"scores": over_seeds(rows), "maps": maps}
 
@@ -189,6 +197,7 @@ def analyse(trained: Trained, settings: Embeddings) -> dict:
     view = View(trained, settings)
     result = {"steps": over_seeds(view.steps), "values": rounded(view.k / 10**trained.data.precision)}
     result |= {"grid": [view.rows, view.columns], "variance": trained.data.variance}
+    result |= {"pictured_seed": trained.seeds[view.pictured]}
     return result | {name: EXPERIMENTS[name](view) for name in settings.experiments}
 
 

@@ -74,13 +74,19 @@ def analyse(trained: Trained, settings: Hybrid) -> dict:
 
 
 def draw(result: dict):
-    """L_obs and L_mask of the parents and of every hybrid, a dot per seed."""
-    rows = {"before": result["parents"]["pre"], "after": result["parents"]["post"]}
-    for direction, text in (("pre_to_post", "into after"), ("post_to_pre", "into before")):
-        rows |= {f"{part} {text}": row[direction] for part, row in result["hybrids"].items()}
-    fig, ax = plotting.axes(height=3.0)
-    loss_points(ax, rows, result["variance"])
-    ax.legend(loc="upper left", bbox_to_anchor=(1, 1))
+    """L_mask and L_obs of both parents, and of the hybrids of either direction."""
+    ways = {
+        "pre_to_post": "a part from before the drop\nin the model after it",
+        "post_to_pre": "a part from after the drop\nin the model before it",
+    }
+    parents = {"before": result["parents"]["pre"], "after": result["parents"]["post"]}
+    fig, axs = plotting.axes(2, 2, height=3.6, sharey="row", sharex="col")
+    for column, (way, title) in zip(axs.T, ways.items(), strict=True):
+        loss_points(column, parents | {part: row[way] for part, row in result["hybrids"].items()}, result["variance"])
+        column[0].set_title(title)
+    for ax, text in zip(axs[:, 0], ("L_mask (dashed: Var)", "L_obs"), strict=True):
+        ax.set_ylabel(text)
+    axs[0, 0].set_ylim(bottom=0)
     return fig
 
 

@@ -97,10 +97,11 @@ def draw(result: dict):
             for place, row in zip(places, rows, strict=True):
                 ax.plot([place] * len(row["values"]), row["values"], "k.", ms=2)
         ax.set_title(f"patched at {at} cells")
-        ax.set_xticks(range(len(sets)), sets, rotation=90)
+        ax.set_xticks(range(len(sets)), [name.replace("layers", "").replace("layer", "") for name in sets])
+        ax.set_xlabel("layers patched")
         ax.grid(False, axis="x")
     axs[0].set_ylabel("way from the prediction for -X (0)\nto the prediction for X (1)")
-    axs[0].legend()
+    axs[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
 
 

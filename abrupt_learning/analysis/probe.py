@@ -16,13 +16,13 @@ from abrupt_learning.interventions import record
 from abrupt_learning.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
 from common import plotting
 
-Target = Literal["element", "row", "svd", "projector"]
+Target = Literal["element", "row", "column", "svd", "projector"]
 
 
 @dataclass
 class Probe(Analysis):
     targets: list[Target] = field(default_factory=lambda: list(Target.__args__))
-    """Entry, shown row, u_1 with its largest component made positive, and u_1 u_1^T (which has no sign)."""
+    """Entry, shown row, shown column, u_1 with its largest component made positive, and u_1 u_1^T (which has no sign)."""
     milestones: list[str] = field(default_factory=lambda: ["early", "end"])
     """Checkpoints to probe; the paper has the end only."""
     train: int = 2048
@@ -85,7 +85,12 @@ def analyse(trained: Trained, settings: Probe) -> dict:
     names = settings.milestones
     rows = [{name: probing.layers(trained.model(seed, name)) for name in names} for seed in trained.seeds]
     m, n = trained.data.sizes[0]
-    chance = {"row": chance_cosine(n), "svd": chance_cosine(m), "projector": chance_cosine(m)}
+    chance = {
+        "row": chance_cosine(n),
+        "column": chance_cosine(m),
+        "svd": chance_cosine(m),
+        "projector": chance_cosine(m),
+    }
     return {
         "steps": over_seeds([{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]),
         "zero": {name: level for name, level in zero_levels(trained.data).items() if name in settings.targets},
@@ -95,7 +100,13 @@ def analyse(trained: Trained, settings: Probe) -> dict:
     }
 
 
-TITLES = {"element": "masked entry", "row": "shown row", "svd": "$u_1$, sign fixed", "projector": "$u_1 u_1^T$"}
+TITLES = {
+    "element": "masked entry",
+    "row": "shown row",
+    "column": "shown column",
+    "svd": "$u_1$, sign fixed",
+    "projector": "$u_1 u_1^T$",
+}
 
 
 def curve(rows: list[dict], name: str, metric: str) -> list[list[float]]:
@@ -119,10 +130,10 @@ def draw(result: dict):
             lower.set(title="observed entry", yscale="log")
         else:
             lower.axhline(result["chance"][name], color=plotting.GREY, ls="-.", lw=0.8, label="random direction")
-            lower.set(title=f"{TITLES[name]}: |cos|", ylim=(0, 1))
+            lower.set(title="|cos|", ylim=(0, 1))
         lower.set(xlabel="layer", xticks=range(0, len(rows), math.ceil(len(rows) / 7)))
     axs[0, 0].set_ylabel("mean squared error")
-    axs[1, 0].set_ylabel("mean squared error" if names[0] == "element" else "mean |cos|")
+    axs[1, 0].set_ylabel("mean squared error" if names[0] == "element" else "mean abs-cosine")
     handles = {label: line for ax in axs[:, -1] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     return fig

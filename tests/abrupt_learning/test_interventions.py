@@ -105,6 +105,14 @@ def test_all_heads_and_the_embedding_give_the_donors_output_and_heads_alone_do_n
     assert not torch.allclose(model(batch.ids, heads), model(donor.ids), atol=1e-4)
 
 
+def test_masked_cells_start_equal_so_their_heads_alone_carry_them_to_the_donor():
+    model, batch = model_of(), matrices()
+    donor = from_values(-batch.target, batch.observed, DATA)
+    seen = record(model, donor.ids, "heads")["heads"]
+    output, masked = model(batch.ids, patched(seen, ~none(), ~batch.observed[None])), ~batch.observed
+    torch.testing.assert_close(output[masked], model(donor.ids)[masked])
+
+
 def test_a_patch_in_the_last_layer_stays_at_its_cells():
     model, batch = model_of(), matrices()
     donor = record(model, from_values(-batch.target, batch.observed, DATA).ids, "heads")["heads"]

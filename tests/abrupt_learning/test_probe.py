@@ -107,6 +107,8 @@ def test_targets_cell_by_cell():
                 cell = i * COLUMNS + j
                 assert Y["element"][b, cell, 0] == X[i, j]
                 assert Y["row"][b, cell].tolist() == [float(X[i, k]) if shown[i, k] else 0.0 for k in range(COLUMNS)]
+                column = [float(X[k, j]) if shown[k, j] else 0.0 for k in range(ROWS)]
+                assert Y["column"][b, cell].tolist() == column
                 torch.testing.assert_close(Y["svd"][b, cell].abs(), u.abs())
                 torch.testing.assert_close(Y["projector"][b, cell], torch.outer(u, u).flatten())
 
@@ -166,11 +168,13 @@ def test_analysis_of_a_run(smoke_run):
         assert len(result["layers"][at]) == layers
         for row in result["layers"][at]:
             assert set(row) == set(settings.targets)
-    assert result["chance"] == {name: pytest.approx(4 / (3 * math.pi)) for name in ("row", "svd", "projector")}
+    assert result["chance"] == {
+        name: pytest.approx(4 / (3 * math.pi)) for name in ("row", "column", "svd", "projector")
+    }
     found = result["layers"]["end"][1]["row"]
     expected = literal_row_probe(trained, layer=1, settings=settings)
     assert (found["train_mse"]["values"][2], found["mse"]["values"][2]) == pytest.approx(expected, rel=1e-4)
-    assert len(draw(result).axes) == 8
+    assert len(draw(result).axes) == 10
     assert f"of {layers - 1}" in finding(result)
 
 
@@ -181,4 +185,4 @@ def test_targets_can_be_chosen(smoke_run):
     assert all(set(row) == {"svd"} for row in result["layers"]["end"])
     assert len(draw(result).axes) == 2
     with pytest.raises(UserError, match="targets"):
-        config.parse(Probe, ["--targets", "[column]"])
+        config.parse(Probe, ["--targets", "[diagonal]"])

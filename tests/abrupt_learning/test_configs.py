@@ -1,0 +1,173 @@
+"""Every shipped config, found by glob: it parses, has its header, and runs at smoke scale; every README command parses."""
+
+import importlib
+import json
+import re
+import shlex
+import subprocess
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import yaml
+
+from abrupt_learning import claims
+from abrupt_learning.analysis import _driver
+from abrupt_learning.train import Config, main
+from common import config, sweep
+
+ROOT = Path(__file__).parents[2]
+HERE = ROOT / "abrupt_learning"
+ANALYSES = sorted(p.stem for p in (HERE / "analysis").glob("*.py") if not p.stem.startswith("_"))
+CONFIGS = sorted((HERE / "configs").glob("*.yaml"))
+TRAINING = [p for p in CONFIGS if p.stem not in ANALYSES]
+SWEEPS = sorted((HERE / "configs/sweeps").glob("*.yaml"))
+SMOKE = HERE / "configs/smoke.yaml"
+TINY = {"train.steps": 4, "train.batch_size": 4, "train.save_every": 2, "train.log_every": 2, "train.warmup": 0,
+        "model.hidden_size": 16, "model.n_layer": 2, "model.n_head": 2, "train.evaluate_batch": 4}  # fmt: skip
+
+
+def settings_class(name: str):
+    """The dataclass an analysis script hands to perform()."""
+    module = importlib.import_module(f"abrupt_learning.analysis.{name}")
+    text = Path(module.__file__).read_text()
+    return module, getattr(module, re.search(rf'perform\("{name}", (\w+),', text).group(1))
+
+
+def flags(values: dict) -> list[str]:
+    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
+
+
+@pytest.mark.parametrize("path", sorted((HERE / "configs").glob("**/*.yaml")), ids=lambda p: p.stem)
+def test_header_says_paper_command_duration_and_expectation(path):
+    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    text = " ".join(head)
+    assert re.search(r"arXiv|paper|ours|tests", head[0])
+    assert re.search(r"python |make ", text)
+    assert re.search(r"[Mm]easured", text) and re.search(r"[Ee]xpect|will see|You see", text)
+
+
+@pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
+def test_training_config_runs_for_a_few_steps(path, tmp_path, smoke_run):
+    own = yaml.safe_load(path.read_text())
+    base = [] if "preset" in own else [f"--config={SMOKE}"]
+    extra = TINY | {"root": str(tmp_path), "device": "cpu", "seeds": [0], "precision": "fp32"}
+    if own.get("train", {}).get("evaluate_every"):
+        extra["train.evaluate_every"] = 2
+    if "components" in own.get("train", {}):
+        extra["train.start_from"] = str(smoke_run)
+    settings = config.parse(Config, [*base, f"--config={path}", *flags(extra)])
+    main(settings)
+    rows = [json.loads(line) for line in (settings.folder / "metrics.jsonl").read_text().splitlines()]
+    assert {row["step"] for row in rows} >= {2, 4}
+
+
+@pytest.fixture(scope="session")
+def smoke_study(smoke_run) -> Path:
+    """The smoke run with the other runs that analyses read beside it."""
+    shared = {"root": str(smoke_run.parents[2]), "device": "cpu", "train.steps": 10, "train.save_every": 5}
+    runs = {
+        "gpt": {"model.kind": "gpt", "train.evaluate_every": 5},
+        "control": {"data.low": 0.0},
+        "mixture": {"data.sizes": [[3, 3], [4, 4]], "train.evaluate_every": 5},
+        "components": {"train.components": ["token", "position", "attention", "mlp"], "train.start_from": str(smoke_run)},
+    }
+    for name, changes in runs.items():
+        main(config.parse(Config, [f"--config={SMOKE}", *flags(shared | changes | {"name": name})]))
+    return smoke_run.parent
+
+
+HOMES = {"gpt": "gpt", "gpt_attention": "gpt", "control": "control", "mixture": "mixture", "components": "components"}
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_analysis_runs_on_the_smoke_study(name, smoke_study, monkeypatch, capsys):
+    module, settings = settings_class(name)
+    home = smoke_study / HOMES.get(name, "main")
+    argv = [f"--config={HERE / 'configs' / name}.yaml", f"--run={home}", "--device=cpu"]
+    if "runs" in [f.name for f in fields(settings)]:
+        argv.append("--runs=[main, control]")
+    parsed = config.parse(settings, argv)
+    monkeypatch.setattr(_driver.config, "main", lambda function, _: function(parsed))
+    _driver.perform(name, settings, module.analyse, module.draw, module.finding)
+    result = json.loads((home / "results" / f"{name}.json").read_text())
+    assert result["settings"]["run"] == str(home)
+    assert (home / "figures" / f"{name}.png").stat().st_size > 2000
+    assert capsys.readouterr().out.startswith(f"{name}: ")
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_analysis_config_says_every_setting_of_its_own(name):
+    _, settings = settings_class(name)
+    own = {f.name for f in fields(settings)} - {f.name for f in fields(_driver.Analysis)}
+    assert own <= set(yaml.safe_load((HERE / f"configs/{name}.yaml").read_text()))
+
+
+@pytest.mark.parametrize("path", SWEEPS, ids=lambda p: p.stem)
+def test_sweep_names_runs_that_parse(path, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    for job in sweep.jobs(sweep.load(path)):
+        _, program, *rest = job.command
+        if program.endswith("train.py"):
+            if any("start_from" in flag for flag in rest):
+                rest = [flag for flag in rest if "resume" not in flag]
+            parsed = config.parse(Config, rest)
+            assert parsed.folder == job.folder
+            assert parsed.preset == path.stem
+        else:
+            config.parse(settings_class(Path(program).stem)[1], rest)
+
+
+def test_every_claim_of_the_sheet_is_there_once_and_every_command_is_shipped():
+    assert [c.id for c in claims.CLAIMS] == [f"C{i}" for i in range(1, 32)]
+    for claim in claims.CLAIMS:
+        _, script, flag, path, *_ = shlex.split(claim.command)
+        assert (ROOT / script).is_file() and flag == "--config" and (ROOT / path).is_file()
+
+
+def test_claims_are_judged_on_the_smoke_study_and_never_reproduced_there(smoke_study, capsys):
+    claims.main(claims.Judge(study=str(smoke_study)))
+    rows = json.loads((smoke_study / "claims.json").read_text())
+    assert len(rows) == 31
+    assert {row["verdict"] for row in rows} == {"not at this scale"}
+    assert "C31" in capsys.readouterr().out
+    assert (smoke_study / "report.html").stat().st_size > 10_000
+
+
+def commands(readme: Path) -> list[str]:
+    """Lines of the sh blocks of a README, without comments and prompts."""
+    blocks = re.findall(r"```sh\n(.*?)```", readme.read_text(), re.S)
+    lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+@pytest.mark.parametrize(
+    "command", [c for readme in (ROOT / "README.md", HERE / "README.md") for c in commands(readme)], ids=lambda c: c[:60]
+)
+def test_readme_command_is_one_that_exists(command, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    words = shlex.split(command)
+    if words[0] == "make":
+        targets = [w for w in words[1:] if "=" not in w]
+        rules = (ROOT / "Makefile").read_text()
+        assert all(re.search(rf"^{t}\b.*:", rules, re.M) or f" {t}" in rules for t in targets)
+    elif words[:3] == ["python", "-m", "common.sweep"]:
+        assert sweep.jobs(sweep.load(words[3]))
+    elif words[0] == "python" and words[1].endswith("train.py"):
+        config.parse(Config, [w for w in words[2:] if w not in ("--help", "--print_config")])
+    elif words[0] == "python" and "/analysis/" in words[1]:
+        config.parse(settings_class(Path(words[1]).stem)[1], words[2:])
+    elif words[0] == "python":
+        assert (ROOT / words[1]).is_file() or words[1] == "-m"
+    else:
+        assert words[0] in ("git", "cd", "source", "ruff", "wandb")
+
+
+def test_starting_train_imports_nothing_optional():
+    code = (
+        "import sys, abrupt_learning.train; "
+        "print([m for m in ('wandb', 'cvxpy', 'datasets', 'transformers', 'sklearn', 'seaborn') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, timeout=60)
+    assert done.stdout.strip() == "[]", done.stderr
