@@ -28,12 +28,13 @@ def draw(result: dict):
     kind, at = next(iter(result["chance"])), list(result["steps"])[-1]
     grid, scores = result["maps"]["grid"][kind], result["scores"][result["shown"]][kind][at]
     layers, heads = len(grid), len(grid[0])
-    fig, axs = plotting.axes(heads, layers, height=(5.6 / heads + 0.35) * layers + 0.2, squeeze=False)
+    fig, axs = plotting.axes(heads, layers, height=(5.6 / heads + 0.45) * layers + 0.3, squeeze=False)
     for layer, row in enumerate(grid):
         top = max(max(max(line) for line in values) for values in row)
         for head, values in enumerate(row):
             own = {name: scores[name][layer][head] for name in ("row", "column", "self")}
-            title = f"head {head + 1}: row {own['row']:.2f}\ncol {own['column']:.2f}, self {own['self']:.2f}"
+            title = "\n".join(f"{name} {score:.2f}" for name, score in own.items())
+            title = title if layer else f"head {head + 1}\n{title}"
             image = show(axs[layer][head], values, result, title, top)
         axs[layer][0].set_ylabel(f"layer {layer + 1}\nquery cell")
         fig.colorbar(image, ax=axs[layer], shrink=0.8, pad=0.01).ax.tick_params(labelsize=6)
