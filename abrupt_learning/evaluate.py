@@ -12,6 +12,7 @@ from abrupt_learning.model import Hook
 from abrupt_learning.train import Config, build
 from common import config, device
 from common.checkpoint import Checkpointer
+from common.config import UserError
 from common.replicas import pick
 from common.run import Run
 
@@ -112,6 +113,8 @@ class Trained:
         """
         if name == "end":
             return self.steps[-1]
+        if name not in MILESTONES:
+            raise UserError(f"found milestone {name}, expected one of {', '.join((*MILESTONES, 'end'))}")
         share = MILESTONES[name]
         target = share * (self.drop(seed).half or self.steps[-1])
         if share < 1:
@@ -133,8 +136,8 @@ class Trained:
 
 
 @torch.no_grad()
-def predict(model: nn.Module, ids: Tensor, hook: Hook | None = None, chunk: int = 4096) -> Tensor:
-    """Predictions (B, N) for ids (B, N); with a hook, in one piece."""
+def predict(model: nn.Module, ids: Tensor, hook: Hook | None = None, chunk: int = 512) -> Tensor:
+    """Predictions (B, N) for ids (B, N), `chunk` matrices at a time; with a hook, in one piece."""
     if hook is not None:
         return model(ids, hook)
     return torch.cat([model(part) for part in ids.split(chunk)])

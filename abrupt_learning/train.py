@@ -92,7 +92,8 @@ class Config:
 
     @property
     def folder(self) -> Path:
-        return Path(self.root) / "abrupt_learning" / (self.study or self.preset) / (self.name or os.environ.get("WANDB_RUN_ID", "main"))
+        name = self.name or os.environ.get("WANDB_RUN_ID", "main")
+        return Path(self.root) / "abrupt_learning" / (self.study or self.preset) / name
 
 
 BERT_METRICS = ("loss", "loss_observed", "loss_masked", "mask_value")
@@ -201,7 +202,7 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
     update = step if len(settings.data.sizes) > 1 else device.graphed(step, where, generators=streams)
 
     # The loop
-    bar, told = Progress(c.steps, initial=begin), False
+    bar, told = Progress(c.steps, initial=begin), []
     with stop_signal() as stop:
         for now in range(begin + 1, c.steps + 1):
             size = draw_size(settings.data, shapes)
@@ -212,12 +213,12 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
                 for label, row in zip(labels, rows, strict=True):
                     run.log(now, **label, **dict(zip(names, row, strict=True)))
                 bar.update(now, loss=sum(r[0] for r in rows) / len(rows))
-                if lost := [f"{label}" for label, row in zip(labels, rows, strict=True) if not math.isfinite(row[0])]:
-                    told = (
-                        told or print(f"diverged by step {now} and stopped: {', '.join(lost)}", file=sys.stderr) or True
-                    )
-                    if len(lost) == len(labels):
-                        raise UserError(f"every seed's loss is infinite by step {now}; lower --train.lr (now {c.lr:g})")
+                lost = [label for label, row in zip(labels, rows, strict=True) if not math.isfinite(row[0])]
+                if len(lost) == len(labels):
+                    raise UserError(f"every seed's loss is infinite by step {now}; lower --train.lr (now {c.lr:g})")
+                if lost != told:
+                    print(f"diverged by step {now}, and stopped: {lost}", file=sys.stderr)
+                    told = lost
                 window.zero_()
                 count = 0
             if c.evaluate_every and (now % c.evaluate_every == 0 or now == c.steps):

@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 from abrupt_learning.evaluate import Trained
 from common import config
 from common.claims import interval
+from common.config import UserError
 
 
 @dataclass
@@ -40,6 +41,11 @@ def perform(name: str, settings_class: type, analyse: Callable, draw: Callable, 
 
     def main(settings) -> None:
         trained = Trained(settings.run, settings.device, settings.threads)
+        wanted = "gpt" if name.startswith("gpt") else "bert"
+        if trained.config.model.kind != wanted:
+            raise UserError(
+                f"found a {trained.config.model.kind} run at {settings.run}, expected {wanted}; give another --run"
+            )
         result = {"seeds": trained.seeds, "settings": asdict(settings), **analyse(trained, settings)}
         trained.run.result(name, result)
         trained.run.figure(name, draw(result), result)

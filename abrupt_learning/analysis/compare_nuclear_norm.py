@@ -38,12 +38,15 @@ def point(trained: Trained, settings: CompareNuclearNorm, models: list, share: f
     batch = trained.matrices(settings.matrices, p_mask=share)
     outputs = [predict(model, batch.ids).cpu() for model in models]
     batch = Batch(*(part.cpu() for part in batch))
-    found = complete(*(t.unflatten(1, size) for t in (batch.target, batch.observed)), settings.tolerance, settings.solver)
+    found = complete(
+        *(t.unflatten(1, size) for t in (batch.target, batch.observed)), settings.tolerance, settings.solver
+    )
     solved = found.X.flatten(1)
     return {
         "share": share,
         "bert": over_seeds([losses(o, batch) | {"nuclear": nuclear(o, size)} for o in outputs]),
-        "nuclear_norm": losses(solved, batch) | {"nuclear": nuclear(solved, size), "largest_gap": float(found.gap.max())},
+        "nuclear_norm": losses(solved, batch)
+        | {"nuclear": nuclear(solved, size), "largest_gap": float(found.gap.max())},
         "truth": {"nuclear": nuclear(batch.target, size)},
     }
 
@@ -67,7 +70,9 @@ def draw(result: dict):
         ax.axvline(result["trained_at"], color=plotting.GREY, ls=":", lw=0.8, label="trained at")
         ax.set(xlabel="share of hidden entries p", ylabel=label)
     errors = [p["nuclear_norm"]["loss_se"] for p in points]
-    axs[0].errorbar(shares, [p["nuclear_norm"]["loss"] for p in points], errors, fmt="none", color=plotting.PALETTE["baseline"])
+    axs[0].errorbar(
+        shares, [p["nuclear_norm"]["loss"] for p in points], errors, fmt="none", color=plotting.PALETTE["baseline"]
+    )
     truth = [p["truth"]["nuclear"] for p in points]
     axs[1].plot(shares, truth, "--", lw=0.9, color=plotting.PALETTE["truth"], label="truth")
     axs[0].set_yscale("log")
@@ -77,9 +82,10 @@ def draw(result: dict):
 
 def finding(result: dict) -> str:
     own = result["at_training_p"]
+    bert, solver, truth = own["bert"], own["nuclear_norm"], own["truth"]["nuclear"]
     return (
-        f"at p = {own['share']} BERT's MSE {own['bert']['loss']['mean']:.4f}, the solver's {own['nuclear_norm']['loss']:.4f}; "
-        f"nuclear norm {own['bert']['nuclear']['mean']:.3f} and {own['nuclear_norm']['nuclear']:.3f}, truth {own['truth']['nuclear']:.3f}"
+        f"at p = {own['share']} MSE {bert['loss']['mean']:.4f} (BERT) and {solver['loss']:.4f} (solver); "
+        f"nuclear norm {bert['nuclear']['mean']:.3f} and {solver['nuclear']:.3f}, truth {truth:.3f}"
     )
 
 

@@ -7,7 +7,11 @@ from abrupt_learning.data import plateau_levels
 from abrupt_learning.evaluate import Trained, losses, predict
 from common import plotting
 
-CURVES = {"loss": "all cells", "loss_observed": "observed cells", "loss_masked": "hidden cells"}
+CURVES = {
+    "loss_masked": ("hidden cells", "masked"),
+    "loss": ("all cells", "all"),
+    "loss_observed": ("observed cells", "observed"),
+}
 
 
 @dataclass
@@ -37,23 +41,23 @@ def analyse(trained: Trained, settings: Loss) -> dict:
 
 def draw(result: dict):
     fig, axs = plotting.axes(ncols=2, width=6.5, height=2.7)
-    top = 1.5 * result["levels"]["loss_masked"]
     for ax, scale in zip(axs, ("linear", "log"), strict=True):
-        for color, (name, label) in zip(plotting.COLORS, CURVES.items(), strict=False):
+        for name, (label, concept) in CURVES.items():
+            color = plotting.PALETTE[concept]
             plotting.seed_lines(ax, result["steps"], result["curves"][name], label=label, color=color)
-        for name, level in result["levels"].items():
-            ax.axhline(level, color="0.5", ls="--", lw=0.8)
+        for level in result["levels"].values():
+            ax.axhline(level, color=plotting.GREY, ls="--", lw=0.8)
         for half in result["drop"]["half"]["values"]:
             if half is not None:
-                ax.axvline(half, color="0.7", ls=":", lw=0.8)
-        ax.set(xlabel="step", yscale=scale, ylim=(0 if scale == "linear" else None, top))
-    axs[0].set_ylabel("mean squared error")
-    names = {"loss_masked": "Var", "loss": "p Var"}
-    for name, level in result["levels"].items():
-        axs[0].annotate(
-            names[name], (1, level), xycoords=("axes fraction", "data"), xytext=(2, -2), textcoords="offset points"
+                ax.axvline(half, color=plotting.GREY, ls=":", lw=0.8)
+        ax.set(
+            xlabel="step", yscale=scale, ylim=(0 if scale == "linear" else None, 1.5 * result["levels"]["loss_masked"])
         )
-    axs[1].legend(loc="lower left")
+    axs[0].set_ylabel("mean squared error")
+    for name, text in (("loss_masked", "Var"), ("loss", "p Var")):
+        place = (1, result["levels"][name])
+        axs[0].annotate(text, place, xycoords=("axes fraction", "data"), xytext=(2, -2), textcoords="offset points")
+    axs[1].legend(loc="center left")
     return fig
 
 

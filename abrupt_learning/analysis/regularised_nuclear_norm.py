@@ -42,7 +42,9 @@ def draw(result: dict):
     for part, name in PARTS.items():
         color, label = plotting.PALETTE[name], {"masked": "hidden"}.get(name, name)
         errors = [row[f"{part}_se"] for row in result["rows"]]
-        ax.errorbar(lambdas, [row[part] for row in result["rows"]], errors, fmt=".-", color=color, label=f"{label} cells")
+        ax.errorbar(
+            lambdas, [row[part] for row in result["rows"]], errors, fmt=".-", color=color, label=f"{label} cells"
+        )
         for value in result["bert"][part]["values"]:
             ax.axhline(value, color=color, ls="--", lw=0.7)
     ax.plot([], [], "k--", lw=0.7, label="BERT (each seed)")

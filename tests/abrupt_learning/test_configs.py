@@ -71,7 +71,10 @@ def smoke_study(smoke_run) -> Path:
         "gpt": {"model.kind": "gpt", "train.evaluate_every": 5},
         "control": {"data.low": 0.0},
         "mixture": {"data.sizes": [[3, 3], [4, 4]], "train.evaluate_every": 5},
-        "components": {"train.components": ["token", "position", "attention", "mlp"], "train.start_from": str(smoke_run)},
+        "components": {
+            "train.components": ["token", "position", "attention", "mlp"],
+            "train.start_from": str(smoke_run),
+        },
     }
     for name, changes in runs.items():
         main(config.parse(Config, [f"--config={SMOKE}", *flags(shared | changes | {"name": name})]))
@@ -143,7 +146,9 @@ def commands(readme: Path) -> list[str]:
 
 
 @pytest.mark.parametrize(
-    "command", [c for readme in (ROOT / "README.md", HERE / "README.md") for c in commands(readme)], ids=lambda c: c[:60]
+    "command",
+    [c for readme in (ROOT / "README.md", HERE / "README.md") for c in commands(readme)],
+    ids=lambda c: c[:60],
 )
 def test_readme_command_is_one_that_exists(command, monkeypatch):
     monkeypatch.chdir(ROOT)
