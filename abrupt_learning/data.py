@@ -63,6 +63,12 @@ class Data:
         return max(m * n for m, n in self.sizes)
 
     @property
+    def share(self) -> float:
+        """Share of entries hidden in a matrix of the first size: p_mask, or the whole number of entries it comes to."""
+        cells = self.sizes[0][0] * self.sizes[0][1]
+        return self.p_mask if self.mask == "bernoulli" else int(self.p_mask * cells) / cells
+
+    @property
     def variance(self) -> float:
         """E[X_ij^2]: the loss of predicting 0 (r/9 for factors uniform on [-1, 1])."""
         second = {
@@ -151,8 +157,8 @@ def clamped(data: Data, generator: Generator, batch: int = 4096) -> float:
 
 
 def plateau_levels(data: Data) -> tuple[float, float]:
-    """(L, L_mask) of the copying solution: p Var + rounding on the observed part is exact, so p Var and Var."""
-    return data.p_mask * data.variance, data.variance
+    """(L, L_mask) of the copying solution, which is exact on observed entries and predicts 0 at hidden ones: p Var, Var."""
+    return data.share * data.variance, data.variance
 
 
 def marginal_entropy(data: Data, bins: int = 200_000, seed: int = 0) -> float:
@@ -169,11 +175,16 @@ def marginal_entropy(data: Data, bins: int = 200_000, seed: int = 0) -> float:
 def entropy_levels(data: Data) -> tuple[float, float]:
     """GPT's two levels of the mean loss over its 2N targets (sheet C28): (nothing but the marginal, observed cells copied).
 
-    Input half: N - 1 tokens of entropy H(mask) + (1 - p) H and one certain separator; output half: N cells of entropy H
-    before copying, p N after. At 7 x 7, r = 2, p = 0.3: 4.74 and 2.90 nats.
+    Input half: the places of the masks but for the first, (N - 1)(1 - p) values of entropy H each, one certain separator;
+    output half: N cells of entropy H before copying, p N after. At 7 x 7, r = 2, p = 0.3: 4.74 and 2.90 nats.
     """
     m, n = data.sizes[0]
-    cells, p, entropy = m * n, data.p_mask, marginal_entropy(data)
-    mask = -p * math.log(p) - (1 - p) * math.log(1 - p) if 0 < p < 1 else 0.0
-    inputs = (cells - 1) * (mask + (1 - p) * entropy)
+    cells, p, entropy = m * n, data.share, marginal_entropy(data)
+    one = -p * math.log(p) - (1 - p) * math.log(1 - p) if 0 < p < 1 else 0.0
+    hidden = round(p * cells)
+    if data.mask == "bernoulli":
+        places = cells * one
+    else:
+        places = math.log(math.comb(cells, hidden))
+    inputs = places - one + (cells - 1) * (1 - p) * entropy
     return (inputs + cells * entropy) / (2 * cells), (inputs + cells * p * entropy) / (2 * cells)

@@ -18,7 +18,7 @@ from common import plotting
 @dataclass
 class CompareNuclearNorm(Analysis):
     shares: list[float] = field(default_factory=lambda: [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6])
-    """Probabilities that an entry is hidden; the training one is added where it is missing."""
+    """Probabilities that an entry is hidden, each entry by itself."""
     matrices: int = 512
     """Matrices per share."""
     solver: str = "interior_point"
@@ -32,10 +32,10 @@ def nuclear(values: Tensor, size: list[int]) -> float:
     return float(torch.linalg.svdvals(values.double().unflatten(1, size)).sum(1).mean())
 
 
-def point(trained: Trained, settings: CompareNuclearNorm, models: list, share: float) -> dict:
+def point(trained: Trained, settings: CompareNuclearNorm, models: list, share: float, **changes) -> dict:
     """Losses and nuclear norms at one share: every seed's model, the solver, the truth."""
     size = trained.data.sizes[0]
-    batch = trained.matrices(settings.matrices, p_mask=share)
+    batch = trained.matrices(settings.matrices, **changes)
     outputs = [predict(model, batch.ids).cpu() for model in models]
     batch = Batch(*(part.cpu() for part in batch))
     found = complete(
@@ -52,10 +52,11 @@ def point(trained: Trained, settings: CompareNuclearNorm, models: list, share: f
 
 
 def analyse(trained: Trained, settings: CompareNuclearNorm) -> dict:
-    own = trained.data.p_mask
+    """Over the shares masks are Bernoulli; `at_training_p` has the masks that the run was trained with."""
+    own = trained.data.share
     models = [trained.model(seed) for seed in trained.seeds]
-    points = [point(trained, settings, models, share) for share in sorted({*settings.shares, own})]
-    return {"trained_at": own, "points": points, "at_training_p": next(p for p in points if p["share"] == own)}
+    points = [point(trained, settings, models, p, p_mask=p, mask="bernoulli") for p in settings.shares]
+    return {"trained_at": own, "points": points, "at_training_p": point(trained, settings, models, own)}
 
 
 def draw(result: dict):

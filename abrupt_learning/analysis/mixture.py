@@ -7,7 +7,7 @@ from common import plotting
 
 def analyse(trained: Trained, settings: Analysis) -> dict:
     """Per size the test loss over p Var, and the first step at which it is below one half."""
-    rows, level = trained.run.metrics(), trained.data.p_mask * trained.data.variance
+    rows, level = trained.run.metrics(), trained.data.share * trained.data.variance
     sizes = {}
     for m, n in trained.data.sizes:
         column = f"loss_{m}x{n}"

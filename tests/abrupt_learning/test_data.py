@@ -102,6 +102,17 @@ def test_local_coherence_sums_to_its_closed_form():
     torch.testing.assert_close(local_coherence(U, V).sum(1), torch.full((5,), 2.0 * 28))
 
 
+def test_exact_masks_have_their_own_share_and_levels():
+    data = Data(sizes=[[4, 4]], rank=1, precision=1, limit=1.0, mask="exact", p_mask=0.15)
+    batch = sample(data, 20_000, generator())
+    assert data.share == 2 / 16 == float((~batch.observed).double().mean())
+    assert plateau_levels(data)[0] == pytest.approx(float((batch.target.square() * ~batch.observed).mean()), rel=0.05)
+    blank = Data(sizes=[[2, 2]], rank=1, precision=1, limit=1.0, mask="exact", p_mask=0.25)
+    entropy = entropy_levels(blank)[0] - entropy_levels(blank)[1]
+    places = 8 * entropy_levels(blank)[1] - 13 / 4 * entropy / (3 / 8)
+    assert places == pytest.approx(math.log(4) + 0.25 * math.log(0.25) + 0.75 * math.log(0.75), abs=1e-9)
+
+
 def test_levels_of_the_paper():
     assert plateau_levels(Data()) == pytest.approx((1 / 15, 2 / 9))
     assert entropy_levels(Data(limit=2.0)) == pytest.approx((4.74, 2.90), abs=0.01)
