@@ -5,12 +5,11 @@ WORKERS ?= 2
 THREADS ?= 1
 
 BIN := .venv/bin
-export PATH := $(CURDIR)/$(BIN):$(PATH)
 
 .PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity test test-slow lint format bench report
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 setup: .venv/installed ## make .venv with everything (about two minutes; nothing to do when nothing changed)
 
@@ -24,28 +23,28 @@ setup: .venv/installed ## make .venv with everything (about two minutes; nothing
 repro: repro-abrupt ## all papers, one after another (PRESET=quick|gpu|paper)
 
 repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quick|gpu|paper)
-	python -m common.sweep abrupt_learning/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS)
-	python abrupt_learning/claims.py --study runs/abrupt_learning/$(PRESET)
+	$(BIN)/python -m common.sweep abrupt_learning/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS); \
+	failed=$$?; $(BIN)/python abrupt_learning/claims.py --study runs/abrupt_learning/$(PRESET) && exit $$failed
 
 repro-blocks repro-icl repro-grok repro-capacity:
 	@echo "error: $@ is not built yet; built so far: make repro-abrupt" >&2; exit 2
 
 test: setup ## the whole suite (under 10 minutes on 2 cores)
-	python -m pytest
+	$(BIN)/python -m pytest
 
 test-slow: setup ## the long tests
-	python -m pytest -m slow
+	$(BIN)/python -m pytest -m slow
 
 lint: setup ## ruff: rules and format
-	ruff check .
-	ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 
 format: setup ## let ruff mend what it can
-	ruff check --fix .
-	ruff format .
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
 
 bench: setup ## speed beside the literal way, both sides in one run
-	python abrupt_learning/bench.py
+	$(BIN)/python abrupt_learning/bench.py
 
 report: setup ## an index page over all run folders
-	python -m common.claims runs
+	$(BIN)/python -m common.claims runs

@@ -95,8 +95,9 @@ class Trained:
 
     @cached_property
     def steps(self) -> list[int]:
-        """Steps with a checkpoint."""
-        return self.checkpoints.steps()
+        """Steps with a checkpoint of the schedule; one that an interruption made is left out, so that it changes nothing."""
+        c, kept = self.config.train, self.checkpoints.steps()
+        return [s for s in kept if s % c.save_every == 0 or s in c.save_at or s in (c.steps, kept[-1])]
 
     def metrics(self, seed: int):
         """metrics.jsonl of one seed (its training rows), as a DataFrame."""
@@ -104,7 +105,7 @@ class Trained:
         return rows[(rows["seed"] == seed) & rows["loss"].notna()].reset_index(drop=True)
 
     def drop(self, seed: int) -> Drop:
-        return find_drop(self.metrics(seed), self.data.variance)
+        return find_drop(self.metrics(seed), self.data.baseline)
 
     def milestone(self, seed: int, name: str) -> int:
         """Checkpointed step of a milestone: before the drop never later than asked, after it never earlier.
@@ -148,6 +149,7 @@ def losses(prediction: Tensor, batch: Batch) -> dict[str, float]:
 
     The error of a ratio of sums over B matrices is the delta-method one: sd(e_b - ratio n_b) / (mean(n) sqrt(B)).
     """
+    prediction, batch = prediction.cpu(), Batch(*(part.cpu() for part in batch))  # MPS has no float64
     error, shown = (prediction - batch.target).double().square(), batch.observed.double()
     parts = {
         "loss": (error, torch.ones_like(shown)),

@@ -124,7 +124,8 @@ class Gpt(nn.Module):
             x = block(x, layer, hook, cache)
         if cache is not None:
             cache.seen += ids.shape[-1]
-        return linear(norm(x, self.ln_f), self.lm_head.weight)
+        with torch.autocast(x.device.type, enabled=False):  # in fp32 whatever the rest is in
+            return linear(norm(x.float(), self.ln_f), self.lm_head.weight)
 
 
 @torch.no_grad()

@@ -42,7 +42,7 @@ def targets(batch: Batch, size: list[int], where: torch.device | str = "cpu") ->
 def zero_levels(data: Data) -> dict[str, float]:
     """Error of predicting 0, mean over a target's components: Var, (1 - p) Var twice, 1/m and 1/m^2."""
     m = data.sizes[0][0]
-    shown = (1 - data.p_mask) * data.variance
+    shown = (1 - data.share) * data.variance
     return {"element": data.variance, "row": shown, "column": shown, "svd": 1 / m, "projector": 1 / m**2}
 
 

@@ -37,22 +37,33 @@ def steps(values: list) -> str:
     return ", ".join("never" if v is None else f"{v:.0f}" for v in values)
 
 
+def completed(study: Study) -> list[bool]:
+    """Per seed: does the model complete at all (L_mask below Var / 2 at the end)? What follows the drop needs it."""
+    result = study.result("loss")
+    return [v < 0.5 * result["levels"]["loss_masked"] for v in result["end"]["loss_masked"]["values"]]
+
+
+def after_drop(study: Study, node: dict, good: list[bool], note: str = "") -> Measurement:
+    """A measurement on trained models: each seed must be good, and have dropped."""
+    done = completed(study)
+    note += "" if all(done) else "; seeds that never dropped count against it"
+    return told(node, every([g and d for g, d in zip(good, done, strict=True)]), note)
+
+
 def earlier(values: list, others: list) -> list[bool]:
     """Per pair of steps, None for never: is the first the earlier?"""
     return [a is not None and (b is None or a < b) for a, b in zip(values, others, strict=True)]
 
 
 def abrupt(study: Study) -> Measurement:
+    """The sheet's acceptance: a plateau within 3% of p Var, a drop, and A3 below one half; A4 is told in the note."""
     result = study.result("loss")
     drop, level = result["drop"], result["levels"]["loss"]
-    seeds = columns(drop["plateau_loss"], drop["half"], drop["sharpness"], drop["slope"])
-    good = [
-        abs(p / level - 1) < 0.03 and h is not None and s is not None and s < 0.5 and abs(f) < 0.02
-        for p, h, s, f in seeds
-    ]
-    sharpness = drop["sharpness"]
-    note = f"t_drop at {steps(drop['half']['values'])}; plateau L {drop['plateau_loss']['mean']:.4f}, p Var {level:.4f}"
-    return told(sharpness, every(good), note)
+    seeds = columns(drop["plateau_loss"], drop["half"], drop["sharpness"])
+    good = [abs(p / level - 1) < 0.03 and h is not None and s is not None and s < 0.5 for p, h, s in seeds]
+    note = f"t_drop at {steps(drop['half']['values'])}; plateau L / (p Var) {drop['plateau_loss']['mean'] / level:.3f}; slope "
+    note += ", ".join("none" if v is None else f"{v:+.1%}" for v in drop["slope"]["values"])
+    return told(drop["sharpness"], every(good), note)
 
 
 def copying_plateau(study: Study) -> Measurement:
@@ -79,11 +90,12 @@ def spread(values: list[float]) -> dict:
 def copies_anything(study: Study) -> Measurement:
     result = study.result("copy_check")
     limit = 0.05 * result["variance"]["low_rank"]
-    copies, shown = (worst_copy(result["low_rank"], name) for name in ("copy_error", "loss_observed"))
+    moments = ("first", "early", "middle")
+    copies, shown = (worst_copy(result["low_rank"], name, moments) for name in ("copy_error", "loss_observed"))
     good = [c < limit and o < limit for c, o in zip(copies, shown, strict=True)]
-    return told(
-        spread(copies), every(good), f"worst of MASK, 0.44, -0.24 on the plateau; threshold 0.05 Var = {limit:.4f}"
-    )
+    late = max(worst_copy(result["low_rank"], "copy_error", ("before",)))
+    note = f"worst of MASK, 0.44, -0.24 over 1, 4, 10 fifteenths of t_drop; threshold {limit:.4f}; at 14 fifteenths {late:.4f}"
+    return told(spread(copies), every(good), note)
 
 
 def copies_incoherent(study: Study) -> Measurement:
@@ -105,8 +117,11 @@ def completes(study: Study) -> Measurement:
 def beats_nuclear_norm(study: Study) -> Measurement:
     rows = study.result("compare_nuclear_norm")["at_training_p"]
     ratio = [b / rows["nuclear_norm"]["loss"] for b in rows["bert"]["loss"]["values"]]
-    norms = f"mean nuclear norm: truth {rows['truth']['nuclear']:.3f}, solver {rows['nuclear_norm']['nuclear']:.3f}"
-    return told(spread(ratio), verdict_below(ratio, 1.0), f"{norms}, BERT {rows['bert']['nuclear']['mean']:.3f}")
+    truth, solver = rows["truth"]["nuclear"], rows["nuclear_norm"]["nuclear"]
+    nearer = [abs(b - truth) < abs(solver - truth) for b in rows["bert"]["nuclear"]["values"]]
+    note = f"nuclear norm: truth {truth:.3f}, solver {solver:.3f}, BERT {rows['bert']['nuclear']['mean']:.3f}"
+    good = [r < 1 and n for r, n in zip(ratio, nearer, strict=True)]
+    return told(spread(ratio), every(good), note)
 
 
 def best_heads(study: Study, at: str) -> list[tuple]:
@@ -119,11 +134,10 @@ def best_heads(study: Study, at: str) -> list[tuple]:
 def structured_heads(study: Study) -> Measurement:
     after, before = best_heads(study, "end"), best_heads(study, "early")
     lower = [min(pair) for pair in after]
-    good = [low > 2 and max(early) < 0.75 * max(late) for low, early, late in zip(lower, before, after, strict=True)]
-    early = sum(min(pair) for pair in before) / len(before)
-    return told(
-        spread(lower), every(good), f"lesser of best row and best column score over chance; {early:.2f} on the plateau"
-    )
+    good = [low > 2 and max(early) < 1.5 for low, early in zip(lower, before, strict=True)]
+    early = sum(max(pair) for pair in before) / len(before)
+    note = f"lesser of best row and best column score over chance; the greater on the plateau {early:.2f}"
+    return after_drop(study, spread(lower), good, note)
 
 
 def attention_evolves(study: Study) -> Measurement:
@@ -149,19 +163,21 @@ def observed_mass(study: Study) -> Measurement:
 
 def selective_ablation(study: Study) -> Measurement:
     result = study.result("ablation")
-    intact, ablated = result["intact"], result["ablated"]["uniform"]
-    gains = []
+    intact, ablated, limit = result["intact"], result["ablated"]["uniform"], 0.25 * result["variance"]
+    rows, good = [], []
     for seed in range(len(result["seeds"])):
-        rows = [
-            ablated[name] for name in ("row heads", "column heads") if ablated[name]["loss"]["values"][seed] is not None
-        ]
-        harm = [
-            max((row[kind]["values"][seed] - intact[kind]["values"][seed] for row in rows), default=0.0)
-            for kind in ("loss_masked", "loss_observed")
-        ]
-        gains.append(harm[0] / max(harm[1], 1e-9))
-    harmed = [g > 3 for g in gains]
-    return told(spread(gains), every(harmed), "harm to L_mask over harm to L_obs, row or column heads made uniform")
+        harms = []
+        for name in ("row heads", "column heads"):
+            lost = [ablated[name][part]["values"][seed] for part in ("loss_masked", "loss_observed")]
+            if None not in lost:
+                kept = [intact[part]["values"][seed] for part in ("loss_masked", "loss_observed")]
+                harms.append([a - b for a, b in zip(lost, kept, strict=True)])
+        hidden, shown = max(harms, default=(0.0, 0.0))
+        rows.append(hidden / result["variance"])
+        good.append(hidden > limit and hidden > 3 * shown)
+    return after_drop(
+        study, spread(rows), good, "rise of L_mask / Var without the row or the column heads, the worse of the two"
+    )
 
 
 def patching(study: Study) -> Measurement:
@@ -170,7 +186,7 @@ def patching(study: Study) -> Measurement:
     note = (
         f"way to X: hidden cells {row['moved_masked']['mean']:.2f}, observed cells {row['moved_observed']['mean']:.2f}"
     )
-    return told(spread(margin), verdict_above(margin, 0.1), note)
+    return after_drop(study, spread(margin), [m > 0.1 for m in margin], note)
 
 
 def probe_rows(study: Study, target: str, metric: str, at: str = "end") -> list[list[float]]:
@@ -180,16 +196,27 @@ def probe_rows(study: Study, target: str, metric: str, at: str = "end") -> list[
 
 
 def row_probe(study: Study) -> Measurement:
-    """A square problem is its own mirror image, so a seed may read columns where the paper's reads rows: the better counts."""
+    """A square problem is its own mirror image, so a seed may read columns where the paper's reads rows: the better counts.
+
+    A cell's own token gives 1/n of its row away, so the level to beat is (n - 1)/n of predicting 0, and the plateau's probe.
+    """
     result = study.result("probe")
-    lines = [probe_rows(study, name, "mse") for name in ("row", "column")]
     zero = result["zero"]["row"]
-    per_seed = [min(pair, key=min) for pair in zip(*lines, strict=True)]
-    best = [min(row) / zero for row in per_seed]
-    places = [row.index(min(row)) for row in per_seed]
-    inside = [0 < place < len(row) - 1 and b < 1 for place, row, b in zip(places, per_seed, best, strict=True)]
-    note = f"lowest MSE over that of predicting 0, row or column; at layers {steps(places)} of {len(per_seed[0]) - 1}"
-    return told(spread(best), every(inside), note)
+
+    def best_lines(at: str) -> list[list[float]]:
+        lines = [probe_rows(study, name, "mse", at) for name in ("row", "column")]
+        return [min(pair, key=min) for pair in zip(*lines, strict=True)]
+
+    after, before = best_lines("end"), best_lines("early")
+    columns_of = study.result("attention_maps")["size"][1]
+    level = zero * (columns_of - 1) / columns_of
+    places = [row.index(min(row)) for row in after]
+    good = [
+        0 < place < len(row) - 1 and min(row) < min(level, min(early))
+        for place, row, early in zip(places, after, before, strict=True)
+    ]
+    note = f"lowest MSE over that of predicting 0, row or column; at layers {steps(places)} of {len(after[0]) - 1}"
+    return after_drop(study, spread([min(row) / zero for row in after]), good, note)
 
 
 def other_probes(study: Study) -> Measurement:
@@ -197,7 +224,9 @@ def other_probes(study: Study) -> Measurement:
     after, before = (probe_rows(study, "projector", "cosine", at) for at in ("end", "early"))
     best = [max(row) for row in after]
     good = [b > chance + 0.1 and b > max(early) for b, early in zip(best, before, strict=True)]
-    return told(spread(best), every(good), f"|cos| with u_1 from the best layer (sign-free probe); chance {chance:.3f}")
+    plateau = sum(max(row) for row in before) / len(before)
+    note = f"|cos| with u_1 at the best layer, sign-free probe; chance {chance:.3f}, on the plateau {plateau:.3f}"
+    return after_drop(study, spread(best), good, note)
 
 
 def norm_symmetry(study: Study) -> Measurement:
@@ -221,20 +250,25 @@ def position_clusters(study: Study) -> Measurement:
 
 
 def formed_together(study: Study) -> Measurement:
+    """Share of each score's rise from `early` to `late` that falls between 10 and 16 fifteenths of t_drop; the lesser."""
     result = study.result("embeddings")
     tokens, places = result["token_progress"]["scores"], result["position_progress"]["scores"]
 
-    def score(rows: dict, at: str, names: tuple, inner: str | None = None) -> list[float]:
-        row = rows[at][inner] if inner else rows[at]
-        return [sum(values) for values in columns(*(row[name] for name in names))]
+    def score(at: str, kind: str) -> list[float]:
+        if kind == "tokens":
+            return [
+                sum(values) for values in columns(tokens[at]["own_axes"]["sign"], tokens[at]["own_axes"]["magnitude"])
+            ]
+        return [max(values) for values in columns(places[at]["row"], places[at]["column"])]
 
-    jumps = [
-        [late - early for early, late in zip(score(rows, "early", *names), score(rows, "late", *names), strict=True)]
-        for rows, names in ((tokens, (("sign", "magnitude"), "own_axes")), (places, (("row", "column"),)))
-    ]
-    lesser = [min(pair) for pair in zip(*jumps, strict=True)]
-    note = "rise of (sign + magnitude |r|) and of (row + column purity) from the plateau to after the drop; the lesser"
-    return told(spread(lesser), verdict_above(lesser, 0.1), note)
+    shares = {}
+    for kind in ("tokens", "positions"):
+        early, middle, after, late = (score(at, kind) for at in ("early", "middle", "after", "late"))
+        rows = zip(early, middle, after, late, strict=True)
+        shares[kind] = [(a - m) / (e2 - e1) if e2 - e1 > 0.1 else 0.0 for e1, m, a, e2 in rows]
+    lesser = [min(pair) for pair in zip(*shares.values(), strict=True)]
+    note = "share of the rise across the drop: " + ", ".join(f"{k} {sum(v) / len(v):.2f}" for k, v in shares.items())
+    return after_drop(study, spread(lesser), [v > 0.5 for v in lesser], note)
 
 
 def permuted_positions(study: Study) -> Measurement:
@@ -243,41 +277,46 @@ def permuted_positions(study: Study) -> Measurement:
     hidden = [v / variance for v in rows["loss_masked"]["values"]]
     shown = [v / variance for v in rows["loss_observed"]["values"]]
     good = [h > 0.7 and o < 0.1 for h, o in zip(hidden, shown, strict=True)]
-    return told(
-        spread(hidden), every(good), f"L_mask / Var under random orders; L_obs / Var {sum(shown) / len(shown):.3f}"
-    )
+    note = f"L_mask / Var under random orders; L_obs / Var {sum(shown) / len(shown):.3f}"
+    return after_drop(study, spread(hidden), good, note)
 
 
 def hybrids_fail(study: Study) -> Measurement:
     result = study.result("hybrid")
     parents = result["parents"]["post"]["loss_masked"]["values"]
-    ways = [
-        result["hybrids"][part][way]["loss_masked"]["values"]
-        for part in ("att", "mlp")
-        for way in result["hybrids"][part]
-    ]
+    ways = [way["loss_masked"]["values"] for part in ("att", "mlp") for way in result["hybrids"][part].values()]
     best = [min(values) / result["variance"] for values in zip(*ways, strict=True)]
     after = sum(parents) / len(parents) / result["variance"]
-    return told(
-        spread(best),
-        verdict_above(best, 0.7),
-        f"L_mask / Var of the best of four hybrids; {after:.2f} for the model itself",
-    )
+    note = f"L_mask / Var of the best of four hybrids; {after:.2f} for the model itself"
+    return after_drop(study, spread(best), [b > 0.7 for b in best], note)
 
 
 def component_order(study: Study) -> Measurement:
+    """A part that never dropped is later than its run's last step, and no more than that is known of it."""
     runs = study.result("components", "components")["runs"]
     half = {name: run["drop"]["half"]["values"] for name, run in runs.items()}
-    whole, good = half["everything"], []
-    for seed in range(len(whole)):
+    end = runs["token"]["last_step"]
 
-        def first(a: str, b: str, seed=seed) -> bool:
-            return earlier([half[a][seed]], [half[b][seed]])[0]
+    def first(a: str, b: str, seed: int) -> bool | None:
+        """Is a before b? None where the runs cannot tell."""
+        one, other = half[a][seed], half[b][seed]
+        if one is not None and other is not None:
+            return one < other
+        if one is None and other is None:
+            return None
+        known = one if one is not None else other
+        return (one is not None) if known < end else None
 
-        quick = all(first(part, "attention") for part in ("token", "mlp"))
-        good.append(quick and first("attention", "everything") and first("everything", "position"))
-    note = "; ".join(f"{name} {steps(values)}" for name, values in half.items())
-    return told(runs["token"]["drop"]["half"] | {"error": None}, every(good), f"t_drop: {note}")
+    order = [("token", "attention"), ("mlp", "attention"), ("attention", "everything"), ("everything", "position")]
+    seen = [[first(a, b, seed) for a, b in order] for seed in range(len(half["token"]))]
+    note = (
+        "t_drop: " + "; ".join(f"{name} {steps(values)}" for name, values in half.items()) + f"; parts ran {end} steps"
+    )
+    right = [sum(answer is True for answer in answers) for answers in seen]
+    verdict = every([all(answers) for answers in seen])
+    if verdict == "contradicted" and not all(any(answer is False for answer in answers) for answers in seen):
+        verdict = "inconclusive"
+    return told(spread(right), verdict, f"of four orders, seen as claimed; {note}")
 
 
 def ordered_runs(study: Study, name: str, expect: Callable[[dict], list[bool]]) -> Measurement:
@@ -293,11 +332,9 @@ def ordered_runs(study: Study, name: str, expect: Callable[[dict], list[bool]]) 
 
 
 def wider_is_better(table: dict) -> list[bool]:
-    ends = [end for _, end in table.values()]
-    return [
-        all(a >= b - 0.05 for a, b in zip(seed, seed[1:], strict=False)) and seed[0] > 0.9
-        for seed in zip(*ends, strict=True)
-    ]
+    """Widths in rising order: the narrowest stays on the plateau, the widest completes, none is worse than a narrower one."""
+    seeds = zip(*(end for _, end in table.values()), strict=True)
+    return [s[0] > 0.9 and s[-1] < 0.25 and all(a >= b - 0.05 for a, b in zip(s, s[1:], strict=False)) for s in seeds]
 
 
 def deeper_is_earlier(table: dict) -> list[bool]:
@@ -318,41 +355,40 @@ def mixture_drops(study: Study) -> Measurement:
 
 
 def other_shapes(study: Study) -> Measurement:
+    """Per seed the mean MSE over the solver's, at other row counts and at other column counts than trained on."""
     result = study.result("ood_shapes")
-    own = result["settings"]
 
-    def gap(sweep: str, wanted: list) -> float:
-        points = [p for p in result[sweep] if p["value"] in wanted and p["bert"] is not None]
-        return sum(p["bert"]["loss"]["mean"] / p["nuclear_norm"]["loss"] for p in points) / max(len(points), 1)
+    def ratios(sweep: str) -> list[float] | None:
+        points = [p for p in result[sweep] if p["bert"] and p["value"] != result["trained_on"][sweep]]
+        rows = [[v / p["nuclear_norm"]["loss"] for v in p["bert"]["loss"]["values"]] for p in points]
+        return [sum(seed) / len(seed) for seed in zip(*rows, strict=True)] or None
 
-    near, far = gap("rows", own["rows"]), gap("columns", own["columns"])
-    return Measurement(
-        far / near,
-        None,
-        verdict_above([far / near], 2.0, 1),
-        len(result["seeds"]),
-        "mean MSE over the solver's: columns / rows",
+    near, far = ratios("rows"), ratios("columns")
+    if not near or not far:
+        return Measurement(None, None, "inconclusive", 0, "no other shape has few enough cells for the position table")
+    good = [n < 2 and f > 2 * n for n, f in zip(near, far, strict=True)]
+    return after_drop(
+        study, spread(far), good, f"MSE over the solver's at other columns; at other rows {sum(near) / len(near):.2f}"
     )
 
 
 def other_laws(study: Study) -> Measurement:
     laws = study.result("ood")["laws"]
-    relative = {
-        name: [v / law["variance"] for v in law["losses"]["loss_masked"]["values"]] for name, law in laws.items()
-    }
+    relative = {n: [v / law["zero"] for v in law["losses"]["loss_masked"]["values"]] for n, law in laws.items()}
     worst = [max(seed) for seed in zip(*relative.values(), strict=True)]
     note = "L_mask over predicting 0: " + ", ".join(f"{n} {sum(v) / len(v):.2f}" for n, v in relative.items())
-    return told(spread(worst), verdict_below(worst, 1.0), note)
+    return after_drop(study, spread(worst), [w < 0.9 for w in worst], note)
 
 
 def gpt_copies(study: Study) -> Measurement:
     result = study.result("gpt", "gpt")
-    end, (_, level) = result["end"], result["levels"]
-    seeds = columns(end["accuracy_observed"], end["accuracy_masked"], end["loss"])
-    good = [o > 0.95 and m < 0.6 and loss < 1.1 * level for o, m, loss in seeds]
+    end, (start, level) = result["end"], result["levels"]
+    stood = [any(abs(loss / start - 1) < 0.03 for loss in losses) for losses in result["loss"]]
+    seeds = zip(columns(end["accuracy_observed"], end["accuracy_masked"], end["loss"]), stood, strict=True)
+    good = [o > 0.95 and m < 0.6 and loss < 1.1 * level and s for (o, m, loss), s in seeds]
     hidden, loss = end["accuracy_masked"]["mean"], end["loss"]["mean"]
     note = (
-        f"greedy accuracy at observed cells; hidden ones {hidden:.2f}; loss {loss:.2f}, copying level {level:.2f} nats"
+        f"greedy accuracy at observed cells; hidden ones {hidden:.2f}; loss {loss:.2f}, levels {start:.2f}, {level:.2f}"
     )
     return told(end["accuracy_observed"], every(good), note)
 

@@ -92,7 +92,8 @@ class Attention(nn.Module):
     def forward(self, h: Tensor, layer: int, hook: Hook | None) -> Tensor:
         q, k, v = self.self(h)
         if hook is None and h.is_cuda:
-            z = F.scaled_dot_product_attention(q, k, v)
+            fused = F.scaled_dot_product_attention(*(t.flatten(0, -4) for t in (q, k, v)))
+            z = fused.view(q.shape)
         else:  # on a CPU the explicit form is the faster one at these lengths (see bench.py)
             weights = torch.softmax((q * q.shape[-1] ** -0.5) @ k.mT, -1)
             weights = weights if hook is None else hook("attention", layer, weights)
@@ -146,7 +147,8 @@ class Bert(nn.Module):
         h = self.embeddings(ids, hook)
         for number, layer in enumerate(self.encoder["layer"]):
             h = layer(h, number, hook)
-        return linear(h, self.read_out.weight, self.read_out.bias).squeeze(-1)
+        with torch.autocast(h.device.type, enabled=False):  # in fp32 whatever the rest is in
+            return linear(h.float(), self.read_out.weight, self.read_out.bias).squeeze(-1)
 
 
 @torch.no_grad()

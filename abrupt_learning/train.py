@@ -15,7 +15,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from abrupt_learning.data import Batch, Data, draw_size, sample
+from abrupt_learning.data import Batch, Data, clamped, draw_size, sample
 from abrupt_learning.gpt import Gpt, accuracy, next_token_losses, sequence
 from abrupt_learning.model import GROUPS, Bert, Model, component
 from common import checkpoint, config, device
@@ -56,6 +56,9 @@ class Train:
     """Finished run that gives the frozen weights; needed for components other than all."""
 
     def __post_init__(self):
+        for key in ("steps", "batch_size", "log_every", "save_every"):
+            if getattr(self, key) < 1:
+                raise ValueError(f"train.{key} is {getattr(self, key)}; expected 1 or more")
         unknown = sorted(set(self.components) - set(GROUPS))
         if unknown:
             raise ValueError(f"train.components has {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
@@ -89,6 +92,10 @@ class Config:
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
     wandb: Wandb = field(default_factory=Wandb)
+
+    def __post_init__(self):
+        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
+            raise ValueError(f"seeds is {self.seeds}; expected at least one, each once, such as [0, 1, 2]")
 
     @property
     def folder(self) -> Path:
@@ -127,9 +134,14 @@ def replicas_of(settings: Config, where: torch.device) -> tuple[Replicas, list[d
 def final_weights(settings: Config, seed: int) -> dict[str, Tensor]:
     """Last weights of one seed of the run `train.start_from`."""
     source = Run.open(settings.train.start_from)
-    seeds = config.load(Config, source.config_path).seeds
+    origin = config.load(Config, source.config_path)
+    seeds = origin.seeds
     if seed not in seeds:
         raise UserError(f"{source.path} has seeds {seeds}, not {seed}; train with --seeds {seeds}")
+    if origin.model != settings.model or origin.data.vocabulary != settings.data.vocabulary:
+        raise UserError(
+            f"found another model or vocabulary at {source.path}; give its config too: --config {source.config_path}"
+        )
     steps = checkpoint.Checkpointer(source.path / "checkpoints")
     return pick(steps.weights(steps.steps()[-1]), seeds.index(seed))
 
@@ -213,9 +225,10 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
                 for label, row in zip(labels, rows, strict=True):
                     run.log(now, **label, **dict(zip(names, row, strict=True)))
                 bar.update(now, loss=sum(r[0] for r in rows) / len(rows))
-                lost = [label for label, row in zip(labels, rows, strict=True) if not math.isfinite(row[0])]
+                stopped = zip(labels, rows, replicas.alive.flatten().tolist(), strict=True)
+                lost = [label for label, row, alive in stopped if not (alive and math.isfinite(row[0]))]
                 if len(lost) == len(labels):
-                    raise UserError(f"every seed's loss is infinite by step {now}; lower --train.lr (now {c.lr:g})")
+                    raise UserError(f"every seed diverged by step {now}; lower --train.lr (now {c.lr:g})")
                 if lost != told:
                     print(f"diverged by step {now}, and stopped: {lost}", file=sys.stderr)
                     told = lost
@@ -250,10 +263,9 @@ def generation_rows(settings: Config, replicas: Replicas, where: torch.device) -
     """Per replica the token accuracy of greedy generation on a fixed batch: all cells, observed cells, masked cells."""
     generator = device.generator(where, 0, "evaluation")
     batch = sample(settings.data, settings.train.evaluate_batch, generator)
-    rows = []
+    rows, model, weights = [], build(settings, 0, where), replicas.weights()
     for replica in range(len(replicas)):
-        model = build(settings, 0, where)
-        model.load_state_dict(pick(replicas.weights(), replica))
+        model.load_state_dict(pick(weights, replica))
         rows.append(accuracy(model, batch, settings.data))
     return rows
 
@@ -261,6 +273,11 @@ def generation_rows(settings: Config, replicas: Replicas, where: torch.device) -
 def main(settings: Config) -> None:
     """Open the run folder, train, close it."""
     where = device.setup(settings.device, settings.precision, settings.threads)
+    outside = clamped(settings.data, torch.Generator().manual_seed(0))
+    if outside:
+        print(
+            f"{outside:.2%} of entries are beyond data.limit {settings.data.limit} and clamped to it", file=sys.stderr
+        )
     run = Run.create(settings.folder, settings, settings.resume, device=where)
     if run.finished:
         print(f"{run.path} is finished: nothing to do")

@@ -19,9 +19,9 @@ def sibling(trained: Trained, name: str) -> Trained:
 
 
 def curve(run: Trained, metric: str = "loss_masked") -> dict:
-    """Steps, one curve per seed in units of Var, and the drop of a run."""
+    """Steps, one curve per seed in units of the variance of an entry, and the drop of a run."""
     rows = {seed: run.metrics(seed) for seed in run.seeds}
-    variance = run.data.variance
+    variance = run.data.baseline
     return {
         "variance": variance,
         "steps": rows[run.seeds[0]]["step"].tolist(),

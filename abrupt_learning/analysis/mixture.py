@@ -1,16 +1,25 @@
 """A mixture of sizes is learned size by size (paper Fig 16, sheet C24)."""
 
+from dataclasses import replace
+
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.data import plateau_levels
 from abrupt_learning.evaluate import Trained
 from common import plotting
+from common.config import UserError
 
 
 def analyse(trained: Trained, settings: Analysis) -> dict:
     """Per size the test loss over p Var, and the first step at which it is below one half."""
-    rows, level = trained.run.metrics(), trained.data.share * trained.data.variance
+    rows, data = trained.run.metrics(), trained.data
     sizes = {}
-    for m, n in trained.data.sizes:
+    for m, n in data.sizes:
+        level = plateau_levels(replace(data, sizes=[[m, n]]))[0]
         column = f"loss_{m}x{n}"
+        if column not in rows:
+            raise UserError(
+                f"found no {column} in {trained.run.path}, expected a mixture's tests; train with --train.evaluate_every 100"
+            )
         tests = [rows[(rows["seed"] == s) & rows[column].notna()] for s in trained.seeds]
         relative = [(t[column] / level).rolling(5, min_periods=1).mean() for t in tests]
         halves = [t["step"][r < 0.5] for t, r in zip(tests, relative, strict=True)]
@@ -20,7 +29,7 @@ def analyse(trained: Trained, settings: Analysis) -> dict:
             "half": over_seeds([int(h.iloc[0]) if len(h) else None for h in halves]),
             "final": over_seeds([float(r.iloc[-1]) for r in relative]),
         }
-    return {"level": level, "sizes": sizes}
+    return {"sizes": sizes}
 
 
 def draw(result: dict):

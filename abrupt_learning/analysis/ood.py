@@ -42,7 +42,7 @@ def analyse(trained: Trained, settings: Ood) -> dict:
         batch = trained.matrices(settings.matrices, law=law, **changes[law])
         laws[law] = {
             "variance": data.variance,
-            "variance_drawn": float(batch.target.square().mean()),
+            "zero": float(batch.target[~batch.observed].square().mean()),
             "clamped_share": clamped(data, device.generator("cpu", 0, "clamped")),
             "losses": over_seeds([losses(predict(model, batch.ids), batch) for model in models]),
         }

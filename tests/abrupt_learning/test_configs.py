@@ -1,6 +1,5 @@
 """Every shipped config, found by glob: it parses, has its header, and runs at smoke scale; every README command parses."""
 
-import importlib
 import json
 import re
 import shlex
@@ -16,6 +15,7 @@ from abrupt_learning import claims
 from abrupt_learning.analysis import _driver
 from abrupt_learning.train import Config, main
 from common import config, sweep
+from tests.abrupt_learning.analyses import HOMES, flags, settings_class
 
 ROOT = Path(__file__).parents[2]
 HERE = ROOT / "abrupt_learning"
@@ -26,17 +26,6 @@ SWEEPS = sorted((HERE / "configs/sweeps").glob("*.yaml"))
 SMOKE = HERE / "configs/smoke.yaml"
 TINY = {"train.steps": 4, "train.batch_size": 4, "train.save_every": 2, "train.log_every": 2, "train.warmup": 0,
         "model.hidden_size": 16, "model.n_layer": 2, "model.n_head": 2, "train.evaluate_batch": 4}  # fmt: skip
-
-
-def settings_class(name: str):
-    """The dataclass an analysis script hands to perform()."""
-    module = importlib.import_module(f"abrupt_learning.analysis.{name}")
-    text = Path(module.__file__).read_text()
-    return module, getattr(module, re.search(rf'perform\("{name}", (\w+),', text).group(1))
-
-
-def flags(values: dict) -> list[str]:
-    return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
 
 @pytest.mark.parametrize("path", sorted((HERE / "configs").glob("**/*.yaml")), ids=lambda p: p.stem)
@@ -61,27 +50,6 @@ def test_training_config_runs_for_a_few_steps(path, tmp_path, smoke_run):
     main(settings)
     rows = [json.loads(line) for line in (settings.folder / "metrics.jsonl").read_text().splitlines()]
     assert {row["step"] for row in rows} >= {2, 4}
-
-
-@pytest.fixture(scope="session")
-def smoke_study(smoke_run) -> Path:
-    """The smoke run with the other runs that analyses read beside it."""
-    shared = {"root": str(smoke_run.parents[2]), "device": "cpu", "train.steps": 10, "train.save_every": 5}
-    runs = {
-        "gpt": {"model.kind": "gpt", "train.evaluate_every": 5},
-        "control": {"data.low": 0.0},
-        "mixture": {"data.sizes": [[3, 3], [4, 4]], "train.evaluate_every": 5},
-        "components": {
-            "train.components": ["token", "position", "attention", "mlp"],
-            "train.start_from": str(smoke_run),
-        },
-    }
-    for name, changes in runs.items():
-        main(config.parse(Config, [f"--config={SMOKE}", *flags(shared | changes | {"name": name})]))
-    return smoke_run.parent
-
-
-HOMES = {"gpt": "gpt", "gpt_attention": "gpt", "control": "control", "mixture": "mixture", "components": "components"}
 
 
 @pytest.mark.parametrize("name", ANALYSES)
