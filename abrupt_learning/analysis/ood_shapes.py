@@ -96,14 +96,17 @@ def panel(ax, points: list[dict], metric: str, reference: str, color: str) -> No
 def draw(result: dict):
     done = {name: [point for point in result[name] if point["bert"]] for name in AXES}
     done = {name: points for name, points in done.items() if points}
+    errors = [
+        v for points in done.values() for p in points for v in (*p["bert"]["loss"]["values"], p["nuclear_norm"]["loss"])
+    ]
+    lowest, highest = min(errors), max(errors)
     fig, axs = plotting.axes(ncols=len(done), nrows=2, height=3.9, sharex="col", squeeze=False)
     for (name, points), (error, norm) in zip(done.items(), axs.T, strict=True):
         panel(error, points, "loss", "copying", plotting.GREY)
         panel(norm, points, "nuclear_norm", "truth", plotting.PALETTE["truth"])
         for ax in (error, norm):
             ax.axvline(result["trained_on"][name], color=plotting.GREY, lw=0.8, ls=":", label="trained on")
-        error.sharey(axs[0, 0])
-        error.set_yscale("log")
+        error.set(yscale="log", ylim=(0.7 * lowest, 1.4 * highest))
         norm.set_xlabel(AXES[name])
     axs[0, 0].set_ylabel("mean squared error")
     axs[1, 0].set_ylabel("mean nuclear norm")

@@ -186,3 +186,26 @@ def test_divergence_of_every_seed_is_told(tmp_path):
     settings = settings_with(tmp_path, train={"lr": 1e30, "steps": 10})
     with pytest.raises(UserError, match="--train.lr"):
         main(settings)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_graphed_run_equals_an_eager_one(tmp_path, monkeypatch, precision):
+    graphed = settings_with(tmp_path, name="graphed", device="cuda", precision=precision)
+    main(graphed)
+    monkeypatch.setattr("abrupt_learning.train.device.graphed", lambda step, *_, **__: step)
+    eager = settings_with(tmp_path, name="eager", device="cuda", precision=precision)
+    main(eager)
+    assert_same_run(graphed.folder, eager.folder)
+
+
+def test_settings_that_cannot_work_are_told(tmp_path):
+    for flags in (["--train.log_every", "0"], ["--seeds", "[]"], ["--seeds", "[1, 1]"], ["--train.steps", "0"]):
+        with pytest.raises(UserError, match="expected"):
+            config.parse(Config, [f"--config={SMOKE}", *flags])
+
+
+def test_entries_beyond_the_vocabulary_are_told(tmp_path, capsys):
+    main(settings_with(tmp_path, data={"rank": 3}, train={"steps": 2}))
+    assert "beyond data.limit 1.0 and clamped" in capsys.readouterr().err
