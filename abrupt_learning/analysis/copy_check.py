@@ -19,7 +19,7 @@ class CopyCheck(Analysis):
     """Where to look; the paper's Table 1 has steps 1000, 4000 and 14000."""
     replacements: list[float] = field(default_factory=lambda: [0.44, -0.24])
     """Values put in the place of hidden entries, beside the mask itself; rounded to the run's precision."""
-    matrices: int = 512
+    matrices: int = 2048
     """Matrices per cell of the table."""
 
 
@@ -63,7 +63,8 @@ def analyse(trained: Trained, settings: CopyCheck) -> dict:
         [{name: trained.milestone(seed, name) for name in settings.milestones} for seed in trained.seeds]
     )
     variance = {kind: float(batch.target.square().mean()) for kind, batch in batches.items()}
-    return {"steps": steps, "variance": variance, **over_seeds(rows)}
+    hidden = {kind: float(batch.target[~batch.observed].square().mean()) for kind, batch in batches.items()}
+    return {"steps": steps, "variance": variance, "zero": hidden, **over_seeds(rows)}
 
 
 def draw(result: dict):

@@ -20,9 +20,10 @@ class Loss(Analysis):
     """Fresh matrices of the last checkpoint's test loss."""
 
 
-def plateau_prediction(trained: Trained, seed: int, batch) -> float:
-    """Mean abs prediction at hidden cells in the middle of the plateau; 0 for exact copying of the mask."""
-    return losses(predict(trained.model(seed, "middle"), batch.ids), batch)["mask_value"]
+def on_plateau(trained: Trained, seed: int, batch) -> dict:
+    """Losses at 4/15 t_drop; `relative` is L_mask over the loss of predicting 0 at the same hidden cells, 1 for a copy."""
+    result = losses(predict(trained.model(seed, "early"), batch.ids), batch)
+    return result | {"relative": result["loss_masked"] / float(batch.target[~batch.observed].square().mean())}
 
 
 def analyse(trained: Trained, settings: Loss) -> dict:
@@ -32,7 +33,7 @@ def analyse(trained: Trained, settings: Loss) -> dict:
     return {
         "levels": {"loss": level, "loss_masked": variance},
         "drop": over_seeds([asdict(trained.drop(seed)) for seed in trained.seeds]),
-        "plateau_mask_value": over_seeds([plateau_prediction(trained, seed, batch) for seed in trained.seeds]),
+        "early": over_seeds([on_plateau(trained, seed, batch) for seed in trained.seeds]),
         "end": over_seeds([losses(predict(trained.model(seed), batch.ids), batch) for seed in trained.seeds]),
         "steps": metrics[trained.seeds[0]]["step"].tolist(),
         "curves": {name: [m[name].round(7).tolist() for m in metrics.values()] for name in CURVES},
