@@ -58,7 +58,7 @@ def draw(result: dict):
     for name, text in (("loss_masked", "Var"), ("loss", "p Var")):
         place = (1, result["levels"][name])
         axs[0].annotate(text, place, xycoords=("axes fraction", "data"), xytext=(2, -2), textcoords="offset points")
-    axs[1].legend(loc="center left")
+    axs[0].legend(loc="center right")
     return fig
 
 
