@@ -125,7 +125,7 @@ class Gpt(nn.Module):
         if cache is not None:
             cache.seen += ids.shape[-1]
         with torch.autocast(x.device.type, enabled=False):  # in fp32 whatever the rest is in
-            return linear(norm(x.float(), self.ln_f), self.lm_head.weight)
+            return linear(norm(x.to(self.lm_head.weight.dtype), self.ln_f), self.lm_head.weight)
 
 
 @torch.no_grad()

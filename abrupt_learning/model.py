@@ -148,7 +148,7 @@ class Bert(nn.Module):
         for number, layer in enumerate(self.encoder["layer"]):
             h = layer(h, number, hook)
         with torch.autocast(h.device.type, enabled=False):  # in fp32 whatever the rest is in
-            return linear(h.float(), self.read_out.weight, self.read_out.bias).squeeze(-1)
+            return linear(h.to(self.read_out.weight.dtype), self.read_out.weight, self.read_out.bias).squeeze(-1)
 
 
 @torch.no_grad()

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis import _embeddings_figure
 from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis._embeddings_figure import draw
 from abrupt_learning.data import Batch, Data, factors
 from abrupt_learning.evaluate import Trained, losses, predict
 from abrupt_learning.geometry import chance_purity, principal_axes, purity, sign_and_magnitude, symmetry, turned_onto
@@ -219,4 +219,4 @@ def finding(result: dict) -> str:
 
 
 if __name__ == "__main__":
-    perform("embeddings", Embeddings, analyse, _embeddings_figure.draw, finding)
+    perform("embeddings", Embeddings, analyse, draw, finding)
