@@ -11,6 +11,7 @@ from pathlib import Path
 from abrupt_learning import measures
 from common import claims, config
 from common.claims import Claim, Study
+from common.config import UserError
 from common.plain import write_json
 
 SMALL, LARGE = ("quick", "medium", "gpu", "paper"), ("medium", "paper")
@@ -130,7 +131,10 @@ class Judge:
 def main(settings: Judge) -> None:
     """Measure every claim in a study; write claims.json, claims.md and report.html; print the table."""
     study = Study(settings.study)
-    study.run("main")
+    if not (study.path / "main").is_dir():
+        raise UserError(
+            f"found no run {study.path / 'main'}, expected a study with one; make it with: make repro-abrupt"
+        )
     rows = claims.judge(CLAIMS, study)
     places = [
         (heading, caption, study.path / run / "figures" / f"{name}.png") for heading, caption, run, name in FIGURES
