@@ -11,7 +11,7 @@ BIN := .venv/bin
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-setup: .venv/installed ## make .venv with everything (about two minutes; nothing to do when nothing changed)
+setup: .venv/installed ## make .venv with everything (one to two minutes; nothing to do when nothing changed)
 
 .venv/installed: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("found Python %d.%d, expected 3.11 or newer: make PYTHON=python3.12 setup" % sys.version_info[:2] if sys.version_info < (3, 11) else 0)'
@@ -20,16 +20,16 @@ setup: .venv/installed ## make .venv with everything (about two minutes; nothing
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-repro: repro-abrupt ## all papers, one after another (PRESET=quick|gpu|paper)
+repro: repro-abrupt ## all papers, one after another (PRESET=quick|medium|gpu|paper)
 
-repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quick|gpu|paper)
+repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper)
 	$(BIN)/python -m common.sweep abrupt_learning/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS); \
 	failed=$$?; $(BIN)/python abrupt_learning/claims.py --study runs/abrupt_learning/$(PRESET) && exit $$failed
 
 repro-blocks repro-icl repro-grok repro-capacity:
 	@echo "error: $@ is not built yet; built so far: make repro-abrupt" >&2; exit 2
 
-test: setup ## the whole suite (under 10 minutes on 2 cores)
+test: setup ## the whole suite (about two minutes on 2 cores)
 	$(BIN)/python -m pytest
 
 test-slow: setup ## the long tests

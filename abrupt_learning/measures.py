@@ -158,7 +158,9 @@ def observed_mass(study: Study) -> Measurement:
         mass = result["followed"][kind]["end"]["observed"]["observed_by_masked"]["values"]
         gains.append([(value - level) / (1 - level) for value in mass])
     worst = [min(pair) for pair in zip(*gains, strict=True)]
-    note = "attention of hidden cells to shown ones under hidden rows and columns: 0 at chance, 1 for all of it"
+    note = (
+        "attention of hidden cells to shown ones under hidden rows and columns, the worse: 0 at chance, 1 for all of it"
+    )
     return told(spread(worst), verdict_above(worst, 0.5), note)
 
 
