@@ -1,4 +1,4 @@
-"""The paper's claims C1 to C31, each with the function that measures it and a threshold fixed before the run.
+"""The paper's claims C1 to C31, each with the function that measures it and its threshold.
 
     python abrupt_learning/claims.py --study runs/abrupt_learning/quick
 

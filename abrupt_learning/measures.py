@@ -1,6 +1,7 @@
 """How each claim of the paper is measured in a study: one function per claim, from results to a Measurement.
 
-The thresholds stand here and in the texts of claims.py; they were fixed before the runs they judge.
+The thresholds stand here and in the texts of claims.py. Which of them moved after a run had been seen, and what the verdict
+would have been, is in the README ("Thresholds that moved").
 """
 
 from collections.abc import Callable
