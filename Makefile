@@ -20,14 +20,18 @@ setup: .venv/installed ## make .venv with everything (one to two minutes; nothin
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-repro: repro-abrupt ## all papers, one after another (PRESET=quick|medium|gpu|paper)
+repro: repro-abrupt repro-grok ## all papers, one after another (PRESET=quick|medium|gpu|paper)
 
 repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper)
 	$(BIN)/python -m common.sweep abrupt_learning/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS); \
 	failed=$$?; $(BIN)/python abrupt_learning/claims.py --study runs/abrupt_learning/$(PRESET) && exit $$failed
 
-repro-blocks repro-icl repro-grok repro-capacity:
-	@echo "error: $@ is not built yet; built so far: make repro-abrupt" >&2; exit 2
+repro-grok: setup ## LayerNorm position and grokking: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper|paper_figures)
+	$(BIN)/python -m common.sweep layernorm_grok/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS); \
+	failed=$$?; $(BIN)/python layernorm_grok/claims.py --study runs/layernorm_grok/$(PRESET) && exit $$failed
+
+repro-blocks repro-icl repro-capacity:
+	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-grok" >&2; exit 2
 
 test: setup ## the whole suite (about two minutes on 2 cores)
 	$(BIN)/python -m pytest
@@ -45,6 +49,7 @@ format: setup ## let ruff mend what it can
 
 bench: setup ## speed beside the literal way, both sides in one run
 	$(BIN)/python abrupt_learning/bench.py
+	$(BIN)/python layernorm_grok/bench.py
 
 report: setup ## an index page over all run folders
 	$(BIN)/python -m common.claims runs

@@ -6,36 +6,8 @@ would have been, is in the README ("Thresholds that moved").
 
 from collections.abc import Callable
 
-from common import claims
 from common.claims import Measurement, Study, verdict_above, verdict_below
-
-
-def told(node: dict, verdict: str, note: str = "") -> Measurement:
-    """A measurement from a result's {values, mean, error}."""
-    return Measurement(node["mean"], node["error"], verdict, len(node["values"]), note)
-
-
-def every(rows: list[bool], min_seeds: int = 3) -> str:
-    """Verdict on several conditions at once: each entry says whether one seed meets all of them."""
-    return verdict_above([float(row) for row in rows], 0.5, min_seeds)
-
-
-def at_most(node: dict, threshold: float, note: str = "", min_seeds: int = 3) -> Measurement:
-    return told(node, verdict_below(node["values"], threshold, min_seeds), note)
-
-
-def at_least(node: dict, threshold: float, note: str = "", min_seeds: int = 3) -> Measurement:
-    return told(node, verdict_above(node["values"], threshold, min_seeds), note)
-
-
-def columns(*nodes: dict) -> list[tuple]:
-    """Per seed the values of several nodes."""
-    return list(zip(*(node["values"] for node in nodes), strict=True))
-
-
-def steps(values: list) -> str:
-    """Steps of the seeds, for a note."""
-    return ", ".join("never" if v is None else f"{v:.0f}" for v in values)
+from common.measures import at_least, columns, earlier, every, spread, steps, told
 
 
 def completed(study: Study) -> list[bool]:
@@ -49,11 +21,6 @@ def after_drop(study: Study, node: dict, good: list[bool], note: str = "") -> Me
     done = completed(study)
     note += "" if all(done) else "; seeds that never dropped count against it"
     return told(node, every([g and d for g, d in zip(good, done, strict=True)]), note)
-
-
-def earlier(values: list, others: list) -> list[bool]:
-    """Per pair of steps, None for never: is the first the earlier?"""
-    return [a is not None and (b is None or a < b) for a, b in zip(values, others, strict=True)]
 
 
 def abrupt(study: Study) -> Measurement:
@@ -82,11 +49,6 @@ def worst_copy(rows: dict, name: str, moments: tuple, shown=None) -> list[float]
     """Per seed the largest error of a kind over moments of the plateau and over what is shown at hidden cells."""
     cells = [row[what][name]["values"] for at, row in rows.items() if at in moments for what in (shown or row)]
     return [max(values) for values in zip(*cells, strict=True)]
-
-
-def spread(values: list[float]) -> dict:
-    mean, error = claims.interval(values)
-    return {"values": values, "mean": mean, "error": error}
 
 
 def copies_anything(study: Study) -> Measurement:

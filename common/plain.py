@@ -11,7 +11,7 @@ import yaml
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as people write it in configs: 1e-3 is a float, None is null."""
+    """YAML as people write it in configs: 1e-3 is a float, None is null, and off is a word (only true and false are bools)."""
 
 
 class Dumper(yaml.SafeDumper):
@@ -19,6 +19,11 @@ class Dumper(yaml.SafeDumper):
 
 
 for _class in (Loader, Dumper):
+    _class.yaml_implicit_resolvers = {
+        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
+        for first, resolvers in _class.yaml_implicit_resolvers.items()
+    }
+    _class.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|True|false|False)$"), list("tTfF"))
     _exponent = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
     _class.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+0123456789"))
     _class.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])

@@ -5,6 +5,7 @@ leading replica axis, so one plain `nn.Module` serves a single model and a stack
 """
 
 import copy
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -49,11 +50,10 @@ class Replicas:
         shapes = {name: p.shape for name, p in models[0].named_parameters()}
         device = next(models[0].parameters()).device
         rows = [torch.cat([p.detach().flatten() for _, p in m.named_parameters()]) for m in models]
-        self.flat = torch.stack(rows)
+        self.shapes = shapes
         self.batched = device.type != "cpu" if batched is None else batched
-        cuts = self.flat.split([s.numel() for s in shapes.values()], dim=1)
-        self.params = {n: c.unflatten(1, s).requires_grad_() for (n, s), c in zip(shapes.items(), cuts, strict=True)}
-        self.moves = self._moves(trainable, device)
+        self._hold(torch.stack(rows))
+        self.moves = None if trainable is None else self.mask(trainable)
         self.mean, self.square = torch.zeros_like(self.flat), torch.zeros_like(self.flat)
         # In double, since 1 - beta2^t loses half its digits in single; 0-dim, so it promotes nothing.
         self.steps = torch.zeros((), device=device, dtype=torch.float32 if device.type == "mps" else torch.float64)
@@ -62,12 +62,20 @@ class Replicas:
     def __len__(self) -> int:
         return len(self.flat)
 
-    def _moves(self, trainable, device):
-        """A 0/1 row per replica over `flat`, or None when everything moves."""
-        if trainable is None:
-            return None
-        rows = [[torch.full((p[0].numel(),), float(n in names)) for n, p in self.params.items()] for names in trainable]
-        return torch.stack([torch.cat(row) for row in rows]).to(device)
+    def _hold(self, flat: Tensor) -> None:
+        """Make `flat` the weights: stacked views of it in `params`, and views of each row in `leaves`."""
+        self.flat = flat
+        self.params = self._views(flat)
+        self.leaves = [self._views(row) for row in flat]
+
+    def _views(self, flat: Tensor) -> dict[str, Tensor]:
+        parts = flat.split([s.numel() for s in self.shapes.values()], dim=-1)
+        return {n: c.unflatten(-1, s).requires_grad_() for (n, s), c in zip(self.shapes.items(), parts, strict=True)}
+
+    def mask(self, names: list[set[str]]) -> Tensor:
+        """1 over `flat` (R, P) where a weight belongs to one of its replica's `names`, else 0."""
+        rows = [[torch.full((p[0].numel(),), float(n in chosen)) for n, p in self.params.items()] for chosen in names]
+        return torch.stack([torch.cat(row) for row in rows]).to(self.flat)
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Outputs (R, ...) of every replica on its own inputs (R, ...)."""
@@ -81,30 +89,103 @@ class Replicas:
 
     def gradient(self, losses: Tensor) -> Tensor:
         """Gradient (R, P) of each replica's own loss; losses: (R,)."""
-        grads = torch.autograd.grad(losses.sum(), list(self.params.values()))
+        grads = torch.autograd.grad(losses.sum(), list(self.params.values()), materialize_grads=True)
         flat = torch.cat([g.flatten(1) for g in grads], dim=1)
         return flat if self.moves is None else flat.mul_(self.moves)
 
+    def each(self, function: Callable, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """function(model, *inputs) -> tuple of tensors, for every replica on its own inputs (R, ...); results are (R, ...).
+
+        The function is called once, with the stack and whole inputs, if `batched`; else once per replica.
+        """
+        if self.batched:
+            return function(self._model(self.params), *inputs)
+        rows = zip(*(x.unbind() for x in inputs), strict=True)
+        results = [function(self._model(leaves), *row) for leaves, row in zip(self.leaves, rows, strict=True)]
+        return tuple(torch.stack(parts) for parts in zip(*results, strict=True))
+
+    def differentiate(self, function: Callable, *inputs: Tensor) -> tuple[Tensor, ...]:
+        """As `each`, and first the gradient (R, P) of the first result, each replica's loss.
+
+        Replica by replica one backward pass follows its own forward pass, while the activations are in the cache.
+        """
+        if self.batched:
+            results = self.each(function, *inputs)
+            return self.gradient(results[0]), *(result.detach() for result in results)
+
+        def one(leaves, row):
+            results = function(self._model(leaves), *row)
+            grads = torch.autograd.grad(results[0], list(leaves.values()), materialize_grads=True)
+            return torch.cat([g.flatten() for g in grads]), *(result.detach() for result in results)
+
+        rows = zip(*(x.unbind() for x in inputs), strict=True)
+        results = [one(leaves, row) for leaves, row in zip(self.leaves, rows, strict=True)]
+        gradient, *others = (torch.stack(parts) for parts in zip(*results, strict=True))
+        return gradient if self.moves is None else gradient.mul_(self.moves), *others
+
+    def _model(self, params: dict[str, Tensor]) -> Callable:
+        return lambda *inputs: functional_call(self.skeleton, params, inputs)
+
     @torch.no_grad()
-    def adam(self, gradient: Tensor, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, clip=None) -> None:
+    def adam(self, gradient: Tensor, lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0, clip=None, measure=False):
         """One AdamW step (Loshchilov & Hutter, algorithm 2; Adam where weight_decay is 0).
 
-        gradient: (R, P). lr, weight_decay: numbers, or (R, 1) tensors. clip: largest norm of each replica's own gradient.
+        gradient: (R, P). lr, weight_decay: numbers, or tensors (R, 1) or (R, P). clip: largest norm of each replica's own
+        gradient. With eps 0 a weight whose gradient has been 0 throughout does not move (0/0 counts as 0).
+        measure: return the norm of each replica's update, decay included: (R,).
         A replica whose gradient is not finite stops for good (`alive` becomes 0) and leaves the others untouched.
         """
-        self.alive.mul_(gradient.sum(1, keepdim=True).isfinite())
-        gradient = torch.where(self.alive.bool(), gradient, 0)
+        gradient = self._checked(gradient)
         if clip is not None:
             gradient = gradient * (clip / gradient.norm(dim=1, keepdim=True)).clamp(max=1)
         self.steps += 1
         self.mean.lerp_(gradient, 1 - betas[0])
         self.square.mul_(betas[1]).addcmul_(gradient, gradient, value=1 - betas[1])
         size = lr / (1 - betas[0] ** self.steps)
+        denominator = (self.square / (1 - betas[1] ** self.steps)).sqrt_().add_(eps)
+        move = self.mean.div(denominator)
+        if eps == 0:
+            move.masked_fill_(denominator == 0, 0)
+        return self._apply(move.mul_(size * self.alive), lr, weight_decay, measure)
+
+    @torch.no_grad()
+    def sgd(self, gradient: Tensor, lr, weight_decay=0.0, measure=False):
+        """One step of gradient descent with decoupled weight decay; arguments as for `adam`."""
+        gradient = self._checked(gradient)
+        self.steps += 1
+        return self._apply(gradient * (lr * self.alive), lr, weight_decay, measure)
+
+    def _checked(self, gradient: Tensor) -> Tensor:
+        """The gradient, 0 for replicas that are lost now or were before."""
+        self.alive.mul_(gradient.sum(1, keepdim=True).isfinite())
+        return torch.where(self.alive.bool(), gradient, 0)
+
+    def _apply(self, move: Tensor, lr, weight_decay, measure: bool) -> Tensor | None:
+        """flat <- (1 - lr weight_decay) flat - move."""
+        norm = move.norm(dim=1) if measure else None
         if torch.is_tensor(weight_decay) or weight_decay:
             decay = lr * weight_decay * self.alive
-            self.flat.mul_(1 - (decay if self.moves is None else decay * self.moves))
-        denominator = (self.square / (1 - betas[1] ** self.steps)).sqrt_().add_(eps)
-        self.flat.sub_(self.mean.div(denominator).mul_(size * self.alive))
+            decay = decay if self.moves is None else decay * self.moves
+            norm = (self.flat * decay).add_(move).norm(dim=1) if measure else None
+            self.flat.mul_(1 - decay)
+        self.flat.sub_(move)
+        return norm
+
+    def subset(self, keep: list[int]) -> "Replicas":
+        """The replicas `keep` as a stack of their own, copied, with their optimiser state."""
+        part = copy.copy(self)
+        part._hold(self.flat[keep].clone())
+        part.mean, part.square, part.alive = (t[keep] for t in (self.mean, self.square, self.alive))
+        part.steps = self.steps.clone()
+        part.moves = None if self.moves is None else self.moves[keep]
+        return part
+
+    @torch.no_grad()
+    def absorb(self, part: "Replicas", rows: list[int], places: list[int]) -> None:
+        """Rows of this stack become what the replicas at `places` of a `subset` have become."""
+        for name in ("flat", "mean", "square", "alive"):
+            getattr(self, name)[rows] = getattr(part, name)[places]
+        self.steps.copy_(part.steps)
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of the stacked parameters, name -> (R, ...)."""

@@ -1,54 +1,30 @@
-"""What every analysis does around its science: open the run, save the result, draw it, say the finding."""
+"""What every analysis of this paper shares: its settings, and the kind of run it reads."""
 
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 from abrupt_learning.evaluate import Trained
-from common import config
-from common.claims import interval
+from common import analysis
+from common.analysis import over_seeds as over_seeds
 from common.config import UserError
 
 
 @dataclass
-class Analysis:
+class Analysis(analysis.Analysis):
     run: str = "runs/abrupt_learning/quick/main"
     """Run folder to analyse."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
-    threads: int = 0
-    """CPU threads; 0 leaves the machine's own choice."""
-
-
-def over_seeds(rows: list) -> dict:
-    """Per-seed results of one shape -> the same shape, each number as {values, mean, error}.
-
-    Dicts and lists are walked; error is the half-width of the 95% t-interval over seeds (None for one seed).
-    """
-    first = rows[0]
-    if isinstance(first, dict):
-        return {key: over_seeds([row[key] for row in rows]) for key in first}
-    if isinstance(first, list | tuple):
-        return [over_seeds(list(group)) for group in zip(*rows, strict=True)]
-    if isinstance(first, str):
-        return first
-    values = [None if value is None else float(value) for value in rows]
-    mean, error = interval(values) if None not in values else (None, None)
-    return {"values": values, "mean": mean, "error": error}
 
 
 def perform(name: str, settings_class: type, analyse: Callable, draw: Callable, finding: Callable) -> None:
-    """Entry point of an analysis: analyse(trained, settings) -> dict, draw(result) -> figure, finding(result) -> a line."""
+    """Entry point of an analysis, see common.analysis.perform; the analyses of GPT want a GPT's run, the others BERT's."""
 
-    def main(settings) -> None:
+    def read(settings) -> Trained:
         trained = Trained(settings.run, settings.device, settings.threads)
         wanted = "gpt" if name.startswith("gpt") else "bert"
         if trained.config.model.kind != wanted:
             raise UserError(
                 f"found a {trained.config.model.kind} run at {settings.run}, expected {wanted}; give another --run"
             )
-        result = {"seeds": trained.seeds, "settings": asdict(settings), **analyse(trained, settings)}
-        trained.run.result(name, result)
-        trained.run.figure(name, draw(result), result)
-        print(f"{name}: {finding(result)}")
+        return trained
 
-    config.main(main, settings_class)
+    analysis.perform(name, settings_class, read, analyse, draw, finding)

@@ -6,7 +6,7 @@ import pytest
 
 from abrupt_learning.train import Config, main
 from common import config
-from tests.abrupt_learning.analyses import flags
+from tests.papers import flags
 
 SMOKE = Path(__file__).parents[2] / "abrupt_learning/configs/smoke.yaml"
 

@@ -1,7 +1,6 @@
 """Every shipped config, found by glob: it parses, has its header, and runs at smoke scale; every README command parses."""
 
 import json
-import re
 import shlex
 import subprocess
 import sys
@@ -12,12 +11,11 @@ import pytest
 import yaml
 
 from abrupt_learning import claims
-from abrupt_learning.analysis import _driver
 from abrupt_learning.train import Config, main
-from common import config, sweep
-from tests.abrupt_learning.analyses import HOMES, flags, settings_class
+from common import analysis, config, sweep
+from tests.abrupt_learning.analyses import HOMES
+from tests.papers import ROOT, assert_command_exists, assert_header_is_whole, commands, flags, settings_class
 
-ROOT = Path(__file__).parents[2]
 HERE = ROOT / "abrupt_learning"
 ANALYSES = sorted(p.stem for p in (HERE / "analysis").glob("*.py") if not p.stem.startswith("_"))
 CONFIGS = sorted((HERE / "configs").glob("*.yaml"))
@@ -30,11 +28,7 @@ TINY = {"train.steps": 4, "train.batch_size": 4, "train.save_every": 2, "train.l
 
 @pytest.mark.parametrize("path", sorted((HERE / "configs").glob("**/*.yaml")), ids=lambda p: p.stem)
 def test_header_says_paper_command_duration_and_expectation(path):
-    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    text = " ".join(head)
-    assert re.search(r"arXiv|paper|ours|tests", head[0])
-    assert re.search(r"python |make ", text)
-    assert re.search(r"[Mm]easured", text) and re.search(r"[Ee]xpect|will see|You see", text)
+    assert_header_is_whole(path)
 
 
 @pytest.mark.parametrize("path", TRAINING, ids=lambda p: p.stem)
@@ -54,14 +48,14 @@ def test_training_config_runs_for_a_few_steps(path, tmp_path, smoke_run):
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_analysis_runs_on_the_smoke_study(name, smoke_study, monkeypatch, capsys):
-    module, settings = settings_class(name)
+    module, settings = settings_class("abrupt_learning", name)
     home = smoke_study / HOMES.get(name, "main")
     argv = [f"--config={HERE / 'configs' / name}.yaml", f"--run={home}", "--device=cpu"]
     if "runs" in [f.name for f in fields(settings)]:
         argv.append("--runs=[main, control]")
     parsed = config.parse(settings, argv)
-    monkeypatch.setattr(_driver.config, "main", lambda function, _: function(parsed))
-    _driver.perform(name, settings, module.analyse, module.draw, module.finding)
+    monkeypatch.setattr(analysis.config, "main", lambda function, _: function(parsed))
+    module.perform(name, settings, module.analyse, module.draw, module.finding)
     result = json.loads((home / "results" / f"{name}.json").read_text())
     assert result["settings"]["run"] == str(home)
     assert (home / "figures" / f"{name}.png").stat().st_size > 2000
@@ -70,8 +64,8 @@ def test_analysis_runs_on_the_smoke_study(name, smoke_study, monkeypatch, capsys
 
 @pytest.mark.parametrize("name", ANALYSES)
 def test_analysis_config_says_every_setting_of_its_own(name):
-    _, settings = settings_class(name)
-    own = {f.name for f in fields(settings)} - {f.name for f in fields(_driver.Analysis)}
+    _, settings = settings_class("abrupt_learning", name)
+    own = {f.name for f in fields(settings)} - {f.name for f in fields(analysis.Analysis)}
     assert own <= set(yaml.safe_load((HERE / f"configs/{name}.yaml").read_text()))
 
 
@@ -87,7 +81,7 @@ def test_sweep_names_runs_that_parse(path, monkeypatch):
             assert parsed.folder == job.folder
             assert parsed.preset == path.stem
         else:
-            config.parse(settings_class(Path(program).stem)[1], rest)
+            config.parse(settings_class("abrupt_learning", Path(program).stem)[1], rest)
 
 
 def test_every_claim_of_the_sheet_is_there_once_and_every_command_is_shipped():
@@ -106,35 +100,10 @@ def test_claims_are_judged_on_the_smoke_study_and_never_reproduced_there(smoke_s
     assert (smoke_study / "report.html").stat().st_size > 10_000
 
 
-def commands(readme: Path) -> list[str]:
-    """Lines of the sh blocks of a README, without comments and prompts."""
-    blocks = re.findall(r"```sh\n(.*?)```", readme.read_text(), re.S)
-    lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line and not line.startswith("#")]
-
-
-@pytest.mark.parametrize(
-    "command",
-    [c for readme in (ROOT / "README.md", HERE / "README.md") for c in commands(readme)],
-    ids=lambda c: c[:60],
-)
+@pytest.mark.parametrize("command", commands(HERE / "README.md"), ids=lambda c: c[:60])
 def test_readme_command_is_one_that_exists(command, monkeypatch):
     monkeypatch.chdir(ROOT)
-    words = shlex.split(command)
-    if words[0] == "make":
-        targets = [w for w in words[1:] if "=" not in w]
-        rules = (ROOT / "Makefile").read_text()
-        assert all(re.search(rf"^{t}\b.*:", rules, re.M) or f" {t}" in rules for t in targets)
-    elif words[:3] == ["python", "-m", "common.sweep"]:
-        assert sweep.jobs(sweep.load(words[3]))
-    elif words[0] == "python" and words[1].endswith("train.py"):
-        config.parse(Config, [w for w in words[2:] if w not in ("--help", "--print_config")])
-    elif words[0] == "python" and "/analysis/" in words[1]:
-        config.parse(settings_class(Path(words[1]).stem)[1], words[2:])
-    elif words[0] == "python":
-        assert (ROOT / words[1]).is_file() or words[1] == "-m"
-    else:
-        assert words[0] in ("git", "cd", "source", "ruff", "wandb")
+    assert_command_exists(command)
 
 
 def test_starting_train_imports_nothing_optional():

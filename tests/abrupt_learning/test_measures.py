@@ -13,7 +13,7 @@ from common import config
 from common.claims import Study
 from common.report import VERDICTS
 from tests.abrupt_learning.analyses import HOMES
-from tests.abrupt_learning.analyses import settings_class as settings_class_of
+from tests.papers import settings_class
 
 CONFIGS = Path(__file__).parents[2] / "abrupt_learning/configs"
 
@@ -50,10 +50,10 @@ def smoke_measured(smoke_study) -> dict[str, dict]:
     """Verdict and note of every claim on the smoke study's results."""
     for name in {claim.command.split("/analysis/")[1].split(".py")[0] for claim in CLAIMS}:
         home = smoke_study / HOMES.get(name, "main")
-        module, settings_class = settings_class_of(name)
-        siblings = ["--runs=[main, control]"] if "runs" in settings_class.__dataclass_fields__ else []
+        module, Settings = settings_class("abrupt_learning", name)
+        siblings = ["--runs=[main, control]"] if "runs" in Settings.__dataclass_fields__ else []
         argv = [f"--config={CONFIGS / name}.yaml", f"--run={home}", "--device=cpu", *siblings]
-        settings, trained = config.parse(settings_class, argv), Trained(home, "cpu")
+        settings, trained = config.parse(Settings, argv), Trained(home, "cpu")
         result = {"seeds": trained.seeds, "settings": asdict(settings), **module.analyse(trained, settings)}
         trained.run.result(name, result)
     study = Study(smoke_study)

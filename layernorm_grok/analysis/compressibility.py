@@ -1,0 +1,87 @@
+"""How compressible the prelogits are along training (paper Figs 6 and 9; sheet C16, C17, C18)."""
+
+import torch
+
+from common import plotting
+from layernorm_grok import compressibility, times
+from layernorm_grok.analysis._driver import Probe, along, colors, draw_lives, perform
+from layernorm_grok.evaluate import Trained
+
+AFTER = 200
+"""Step from which a minimum counts, as in the paper."""
+
+
+def measure_of(trained: Trained):
+    """Spectrum of z^T z on train and on test pairs, and ||theta||, of one model."""
+    sides = {seed: trained.pairs(seed) for seed in trained.seeds}
+
+    @torch.no_grad()
+    def measure(model, name: str, seed: int) -> dict:
+        found = {}
+        for side, rows in zip(("train", "test"), sides[seed], strict=True):
+            found |= {f"{side}_{key}": v for key, v in compressibility.spectrum(model(rows).prelogits).items()}
+        used = [p for n, p in model.named_parameters() if not unused(n, model)]
+        return found | {"weight_norm": float(torch.cat([p.flatten() for p in used]).norm())}
+
+    return measure
+
+
+def unused(name: str, model) -> bool:
+    """Whether a parameter belongs to a norm that this placement leaves out."""
+    layer = name.split(".")[-2] if ".ln" in name else ""
+    return layer.startswith("ln") and layer not in model.placement.norms
+
+
+def within_ten_percent(cell: dict, key: str) -> list[int | None]:
+    """Per seed the first checkpoint from AFTER on within 10% of that seed's minimum."""
+    return [compressibility.within(curve[key], curve["steps"], after=AFTER) for curve in cell["seeds"]]
+
+
+def analyse(trained: Trained, settings: Probe) -> dict:
+    """Curves per cell and seed, "within 10%" steps of effective rank and power-law exponent on both sides, and T_gen."""
+    cells = along(trained, settings, measure_of(trained), "the development of the spectrum")
+    for name, cell in cells.items():
+        cell["first"] = trained.times(name)["first"]
+        cell["within"] = {
+            key: within_ten_percent(cell, key)
+            for key in ("train_effective_rank", "test_effective_rank", "train_alpha_pl", "test_alpha_pl")
+        }
+        budget = trained.config.train.steps
+        cell["median_within"] = {key: times.median_time(steps, budget) for key, steps in cell["within"].items()}
+        cell["minimum"] = [min(curve["test_effective_rank"]) for curve in cell["seeds"]]
+    return {"cells": cells, "after": AFTER}
+
+
+def draw(result: dict):
+    """Effective rank, power-law exponent, numerical rank, ||theta||; the "within 10%" step against T_gen."""
+    cells = result["cells"]
+    palette = colors(list(cells))
+    fig, axes = plotting.axes(3, 2, height=4.6)
+    panels = (
+        ("test_effective_rank", "effective rank (test)"), ("test_alpha_pl", "power-law exponent (test)"),
+        ("test_numerical_rank", "numerical rank (test)"), ("weight_norm", "norm of all weights"),
+        ("train_effective_rank", "effective rank (train)"),
+    )  # fmt: skip
+    for ax, (key, text) in zip(axes.flat, panels, strict=False):
+        draw_lives(ax, cells, key)
+        ax.set(xlabel="step", ylabel=text)
+    ax = axes.flat[5]
+    for name, cell in cells.items():
+        for key, marker in (("test_effective_rank", "o"), ("test_alpha_pl", "s")):
+            for inside, first in zip(cell["within"][key], cell["first"], strict=True):
+                if inside is not None and first is not None:
+                    ax.plot(inside, first, marker, ms=4, color=palette[name], mfc=palette[name] if marker == "o" else "white")
+    ax.set(xlabel="step within 10% of the minimum\n(disc: effective rank, square: exponent)", ylabel="step: test accuracy at 0.99")
+    axes.flat[0].legend(fontsize=6)
+    return fig
+
+
+def finding(result: dict) -> str:
+    rows = result["cells"].items()
+    return "effective rank within 10% of its minimum at " + "; ".join(
+        f"{name} {'/'.join(str(s) for s in cell['within']['test_effective_rank'])}" for name, cell in rows
+    )
+
+
+if __name__ == "__main__":
+    perform("compressibility", Probe, analyse, draw, finding)

@@ -1,0 +1,57 @@
+"""Where the norm sits decides how fast it groks (paper Figs 1 and 2a; sheet C1, C2, C25, and instability after grokking)."""
+
+from itertools import pairwise
+
+from common import plotting
+from layernorm_grok import times
+from layernorm_grok.analysis._driver import colors, label, perform
+from layernorm_grok.analysis._grokking import Sweep, draw_curves, draw_times, finding
+from layernorm_grok.analysis._grokking import analyse as cell_results
+from layernorm_grok.evaluate import Trained
+
+
+def analyse(trained: Trained, settings: Sweep) -> dict:
+    """The cells in the claimed order, fastest first, and how far the seeds agree with that order."""
+    result = cell_results(trained, settings)
+    cells = result["cells"]
+    firsts = [cell["times"]["first"] for cell in cells.values()]
+    result["order"] = [
+        {"faster": a, "slower": b, "concordance": times.concordance(one, other), **times.paired(one, other)}
+        for (a, one), (b, other) in pairwise(zip(cells, firsts, strict=True))
+    ]
+    fitted = [cell["times"]["t_train"] for cell in cells.values()]
+    result["tau"] = [tau(fits, comes, cells) for fits, comes in zip(zip(*fitted, strict=True), zip(*firsts, strict=True), strict=True)]
+    return result
+
+
+def tau(fitted: tuple, firsts: tuple, cells: dict) -> float | None:
+    """Kendall's tau over placements between T_train and the first crossing of one seed; what never came ranks last (C2)."""
+    budget = max(cell["budget"] for cell in cells.values())
+    found = times.kendall_tau(*([budget + 1 if t is None else t for t in row] for row in (fitted, firsts)))
+    return None if found != found else found
+
+
+def draw(result: dict):
+    """Losses, accuracy, the times, and the one against the other."""
+    cells = result["cells"]
+    palette = colors(list(cells))
+    fig, axes = plotting.axes(2, 2, height=4.8)
+    draw_curves(axes[0, 0], cells, "test_loss", palette)
+    axes[0, 0].set(ylabel="test loss (nats)", yscale="symlog", xscale="log", xlabel="step")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].legend()
+    draw_curves(axes[0, 1], cells, "test_accuracy", palette)
+    axes[0, 1].set(ylabel="test accuracy", xscale="log", xlabel="step")
+    draw_times(axes[1, 0], cells, palette)
+    for name, cell in cells.items():
+        for fits, comes in zip(cell["times"]["t_train"], cell["times"]["first"], strict=True):
+            if fits is not None:
+                style = {"marker": "o", "mfc": palette[name]} if comes is not None else {"marker": "^", "mfc": "white"}
+                axes[1, 1].plot(fits, comes or cell["budget"], color=palette[name], ls="", ms=5, **style)
+        axes[1, 1].plot([], [], "o", color=palette[name], label=label(name))
+    axes[1, 1].set(xlabel="T_train: train loss at 0.01", ylabel="test accuracy at 0.99 (triangle: never)", yscale="log")
+    return fig
+
+
+if __name__ == "__main__":
+    perform("ln_position", Sweep, analyse, draw, finding)

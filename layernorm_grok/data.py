@@ -1,0 +1,93 @@
+"""Modular arithmetic: all P^2 ordered pairs, their targets, and a split per seed (paper section 2.1; sheet 2.1).
+
+A pair (a, b) has the index a P + b everywhere; the model reads the tokens [a, b, P], where P stands for `=`.
+"""
+
+import random
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Operation = Literal["sum", "mod", "xor", "and", "rsh"]
+
+OPERATIONS = {
+    "sum": lambda a, b: a + b,
+    "mod": lambda a, b: a % b,
+    "xor": lambda a, b: a ^ b,
+    "and": lambda a, b: a & b,
+    "rsh": lambda a, b: a >> b,
+}
+
+
+@dataclass
+class Data:
+    P: int = 113
+    """Modulus; operands are 0 .. P - 1, and token P is `=`."""
+    train_fraction: float = 0.3
+    """Share of the P^2 pairs that is trained on; int((1 - train_fraction) P^2) pairs are kept for the test."""
+    op1: Operation = "sum"
+    """First operation of the target (a op1 b) op2 P."""
+    op2: Operation = "mod"
+    """Second operation of the target."""
+    split: Literal["ordered", "unordered"] = "ordered"
+    """ordered: (a, b) and (b, a) may fall on two sides, so the test knows some sums from training; unordered: never."""
+
+    def __post_init__(self):
+        if self.P < 2:
+            raise ValueError(f"data.P is {self.P}; expected 2 or more")
+        if self.op1 == "mod":
+            raise ValueError("data.op1 is mod, and a mod 0 is none; expected sum, xor, and or rsh")
+        highest = int(self.targets().max())
+        if highest > self.P:
+            name = f"(a {self.op1} b) {self.op2} {self.P}"
+            raise ValueError(
+                f"data: {name} reaches {highest}, expected targets in the vocabulary 0 .. {self.P}: op2 mod"
+            )
+        train = self.train_size
+        if not 1 <= train < self.P**2:
+            raise ValueError(
+                f"data.train_fraction {self.train_fraction} of the {self.P**2} pairs at P={self.P} leaves {train} to train on "
+                f"and {self.P**2 - train} for the test; expected at least one of each: a larger P, or another fraction"
+            )
+
+    def targets(self) -> Tensor:
+        """(a op1 b) op2 P of every pair: (P^2,) integers."""
+        pairs = torch.arange(self.P**2)
+        first = OPERATIONS[self.op1](pairs // self.P, pairs % self.P)
+        return OPERATIONS[self.op2](first, torch.tensor(self.P))
+
+    @property
+    def train_size(self) -> int:
+        """N, the same for every seed."""
+        if self.split == "ordered":
+            return self.P**2 - int((1 - self.train_fraction) * self.P**2)
+        equal, unequal = self._unordered_sizes()
+        return equal + 2 * unequal
+
+    def _unordered_sizes(self) -> tuple[int, int]:
+        """Trained pairs with a = b, and trained unordered pairs with a < b."""
+        return round(self.train_fraction * self.P), round(self.train_fraction * self.P * (self.P - 1) / 2)
+
+
+def split(data: Data, seed: int) -> tuple[Tensor, Tensor]:
+    """Indices of the train pairs (N,) and of the test pairs (P^2 - N,), shuffled by Python's generator at `seed`."""
+    shuffle = random.Random(seed).shuffle
+    if data.split == "ordered":
+        order = list(range(data.P**2))
+        shuffle(order)
+        return torch.tensor(order[: data.train_size]), torch.tensor(order[data.train_size :])
+    equal = [[a * data.P + a] for a in range(data.P)]
+    unequal = [[a * data.P + b, b * data.P + a] for a in range(data.P) for b in range(a + 1, data.P)]
+    sides = [], []
+    for groups, count in zip((equal, unequal), data._unordered_sizes(), strict=True):
+        shuffle(groups)
+        for side, part in zip(sides, (groups[:count], groups[count:]), strict=True):
+            side.extend(index for group in part for index in group)
+    return torch.tensor(sides[0]), torch.tensor(sides[1])
+
+
+def tokens(rows: Tensor, P: int) -> Tensor:
+    """Token ids [a, b, P] of pairs: (...,) -> (..., 3)."""
+    return torch.stack([rows // P, rows % P, torch.full_like(rows, P)], -1)

@@ -1,0 +1,134 @@
+"""Read a run back: its cells, their curves per seed, the times of grokking, and models at any checkpoint."""
+
+from dataclasses import asdict
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from common import config, device
+from common.checkpoint import Checkpointer
+from common.config import UserError
+from common.replicas import pick
+from common.run import Run
+from layernorm_grok import times
+from layernorm_grok.data import split
+from layernorm_grok.grid import Cell, cells
+from layernorm_grok.model import Transformer
+from layernorm_grok.placement import Placement
+from layernorm_grok.train import Config, build
+
+
+class Trained:
+    """A run with its configuration, ready to be analysed. where: auto, cpu, cuda or mps."""
+
+    def __init__(self, path: str | Path, where: str = "auto", threads: int = 0):
+        self.run = Run.open(path)
+        self.config = config.load(Config, self.run.config_path)
+        self.device = device.setup(where, "fp32", threads)
+        self.checkpoints = Checkpointer(self.run.path / "checkpoints")
+        self._weights: dict[int, dict[str, Tensor]] = {}
+
+    @property
+    def seeds(self) -> list[int]:
+        return self.config.seeds
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell of the grid by name, in order."""
+        return {cell.name: cell for cell in cells(self.config.grid)}
+
+    def cell(self, name: str) -> Cell:
+        """The cell of that name; raises UserError with the names there are."""
+        if name not in self.cells:
+            raise UserError(
+                f"found no cell {name!r} in {self.run.path}, expected one of {', '.join(self.cells)}; give another --run"
+            )
+        return self.cells[name]
+
+    @cached_property
+    def steps(self) -> list[int]:
+        """Checkpoints of the schedule and the last one; those that an interruption made are left out."""
+        c, kept = self.config.train, self.checkpoints.steps()
+        return [s for s in kept if s % c.save_every == 0 or s in c.save_at or s in (c.steps, kept[-1])]
+
+    @cached_property
+    def metrics(self):
+        """metrics.jsonl as a DataFrame."""
+        return self.run.metrics()
+
+    def curves(self, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:
+        """Steps (T,) and a metric per seed (S, T) of a cell, NaN after a replica stopped."""
+        self.cell(name)
+        rows = self.metrics[self.metrics["cell"] == name]
+        table = rows.pivot(index="step", columns="seed", values=key).reindex(columns=self.seeds)
+        return table.index.to_numpy(), table.to_numpy(dtype=float).T
+
+    def times(self, name: str) -> dict:
+        """Grokking times of a cell in every convention (see times.conventions)."""
+        steps, train_loss = self.curves(name, "train_loss")
+        fitted = np.nanmax(self.curves(name, "t_train")[1], axis=1, initial=-1.0)
+        fitted = [None if f < 0 else int(f) for f in fitted]
+        test_loss, test_accuracy = (self.curves(name, key)[1] for key in ("test_loss", "test_accuracy"))
+        return times.conventions(steps, train_loss, test_loss, test_accuracy, fitted)
+
+    def generalised(self, name: str) -> list[int | None]:
+        """T_gen of a cell by seed; None where it never came."""
+        return self.times(name)["t_gen"]
+
+    def replica(self, name: str, seed: int) -> int:
+        """Number of a replica in the grid."""
+        self.cell(name)
+        if seed not in self.seeds:
+            raise UserError(f"found no seed {seed} in {self.run.path}, expected one of {self.seeds}")
+        return list(self.cells).index(name) * len(self.seeds) + self.seeds.index(seed)
+
+    def last_step(self, name: str, seed: int) -> int:
+        """Checkpoint that holds the last weights of a replica: the last of the run, or the first after it stopped."""
+        rows = self.metrics[(self.metrics["cell"] == name) & (self.metrics["seed"] == seed)]
+        return min((s for s in self.steps if s >= rows["step"].max()), default=self.steps[-1])
+
+    def checkpoints_of(self, name: str, seed: int) -> list[int]:
+        """Steps at which a replica's weights were kept, up to where it stopped."""
+        last = self.last_step(name, seed)
+        return [s for s in self.steps if s <= last]
+
+    def need(self, count: int, what: str) -> None:
+        """Raises UserError where the run kept fewer than `count` checkpoints."""
+        if len(self.steps) < count:
+            raise UserError(
+                f"found {len(self.steps)} checkpoints in {self.run.path}, expected at least {count} for {what}; "
+                f"train with a smaller --train.save_every (it was {self.config.train.save_every})"
+            )
+
+    def weights(self, step: int) -> dict[str, Tensor]:
+        """Stacked weights of a checkpoint, the newest one read kept in memory."""
+        if step not in self._weights:
+            self._weights = {step: self.checkpoints.weights(step)}
+        return self._weights[step]
+
+    def model(self, name: str, seed: int, step: int) -> Transformer:
+        """A replica's model at a checkpoint (after it stopped: as it stopped), in evaluation mode, without gradients."""
+        number, step = self.replica(name, seed), min(step, self.last_step(name, seed))
+        stacked = self.weights(step)
+        place = stacked["replicas"].tolist().index(number)
+        cell = self.cell(name)
+        norms = set().union(*(Placement.parse(c.placement).norms for c in self.cells.values()))
+        model = build(self.config, cell, seed, norms)
+        model.load_state_dict(pick({k: v for k, v in stacked.items() if k != "replicas"}, place))
+        return model.to(self.device).requires_grad_(False).eval()
+
+    def pairs(self, seed: int) -> tuple[Tensor, Tensor]:
+        """Train and test pairs of a seed."""
+        train, test = split(self.config.data, seed)
+        return train.to(self.device), test.to(self.device)
+
+    @cached_property
+    def targets(self) -> Tensor:
+        """Target of every pair (P^2,)."""
+        return self.config.data.targets().to(self.device)
+
+    def description(self) -> dict:
+        """Cells and seeds, for results."""
+        return {"seeds": self.seeds, "cells": {name: asdict(cell) for name, cell in self.cells.items()}}

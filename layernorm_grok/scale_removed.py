@@ -1,0 +1,71 @@
+"""Scale-removed loss: what is left of a model when its MLP no longer sees how long its input is (paper section 3; sheet 3.3).
+
+y is the residual that enters the MLP, before its norm if it has one. The authors' probe (`code`) also drops every norm of
+the block, those of attention included; `unit` and `mean_norm` change the MLP's input alone.
+"""
+
+import copy
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from layernorm_grok.losses import accuracy, cross_entropy
+from layernorm_grok.model import Transformer
+from layernorm_grok.placement import Placement
+from layernorm_grok.reference import trace
+
+
+def unit(y: Tensor) -> Tensor:
+    """y / ||y||."""
+    return y / y.norm(dim=-1, keepdim=True)
+
+
+def mean_norm(y: Tensor) -> Tensor:
+    """y mean||y|| / ||y||, the mean over examples and positions: only the variation of the norm is gone."""
+    return unit(y) * y.norm(dim=-1).mean()
+
+
+def without_norms(model: Transformer) -> Transformer:
+    """The same parameters with unit MLP input and no norm in any block; a final norm stays. `model` is left as it is."""
+    probed, placement = copy.copy(model), model.placement
+    probed.placement = Placement(unit=True, final=placement.final, final_center=placement.final_center)
+    return probed
+
+
+MODES: dict[str, tuple[Callable, Callable | None]] = {
+    "code": (without_norms, None),
+    "unit": (lambda model: model, unit),
+    "mean_norm": (lambda model: model, mean_norm),
+}
+"""Per mode what becomes of the model, and of y."""
+
+
+@torch.no_grad()
+def scale_removed(
+    model: Transformer, rows: Tensor, targets: Tensor, alpha: float, mode: str, offset: Tensor | float = 0.0
+) -> dict[str, float]:
+    """{loss, accuracy, minus_log_loss} of pairs rows (N,) with targets (N,) under one of MODES; loss in nats.
+
+    The trained objective: logits are alpha (logits - offset), where offset (N, P + 1) are those of the unprobed start for a run
+    with train.subtract_init. With LN2 and epsilon 0, `unit` is the plain loss; with ||y|| the same everywhere `mean_norm` is.
+    """
+    if mode not in MODES:
+        raise ValueError(f"found mode {mode!r}, expected one of {', '.join(MODES)}")
+    prepare, mlp_input = MODES[mode]
+    logits = alpha * (trace(prepare(model), rows, pruned=True, mlp_input=mlp_input).logits - offset)
+    loss = cross_entropy(logits, targets).double().mean()
+    return {"loss": loss.item(), "accuracy": accuracy(logits, targets).item(), "minus_log_loss": -loss.log().item()}
+
+
+@torch.no_grad()
+def norm_variation(model: Transformer, rows: Tensor) -> dict[str, list[float]]:
+    """{mean, variation} of ||y|| over pairs rows (N,), per layer; variation is the standard deviation over the mean.
+
+    Over the positions that matter: the last one in the last layer, all three before it.
+    """
+    norms = [layer.y.double().norm(dim=-1) for layer in trace(model, rows, pruned=True).layers]
+    return {
+        "mean": [norm.mean().item() for norm in norms],
+        "variation": [(norm.std(correction=0) / norm.mean()).item() for norm in norms],
+    }
