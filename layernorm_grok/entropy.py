@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from layernorm_grok.losses import effective_rank_penalty
+from layernorm_grok.compressibility import effective_rank, eigenvalues
 from layernorm_grok.model import Transformer
 from layernorm_grok.reference import Trace
 
@@ -48,8 +48,8 @@ def weights_on_embeddings(model: Transformer, trace: Trace) -> Tensor:
 
 @torch.no_grad()
 def attention_output_rank(trace: Trace) -> list[float]:
-    """Per layer the effective rank of the N x N Gram of what attention adds at the last position, o (N, d).
+    """Per layer the effective rank of the N x N Gram of attention outputs o (N, d) at the last position, after `out`.
 
-    Taken from o^T o (d x d), which has the same eigenvalues apart from zeros.
+    Taken from o^T o (d x d), which has the same eigenvalues apart from zeros; NaN where o is not finite or all 0.
     """
-    return [effective_rank_penalty(layer.attention[:, -1].double()).item() for layer in trace.layers]
+    return [effective_rank(eigenvalues(layer.attention[:, -1])) for layer in trace.layers]

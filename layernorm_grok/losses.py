@@ -35,8 +35,14 @@ def squared_error(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 def effective_rank_penalty(prelogits: Tensor) -> Tensor:
-    """exp(entropy of the normalised eigenvalues of z^T z), z (..., N, d) -> (...), differentiable, in float64."""
+    """exp(entropy of the normalised eigenvalues of z^T z), z (..., N, d) -> (...), differentiable, in float64.
+
+    NaN where z is not finite, or 0 throughout.
+    """
     z = prelogits.double()
-    eigenvalues = torch.linalg.eigvalsh(z.mT @ z)
+    gram = z.mT @ z
+    # eigvalsh raises on what is not finite, and one lost replica must not end the others.
+    lost = ~gram.isfinite().all(-1, keepdim=True).all(-2, keepdim=True)
+    eigenvalues = torch.linalg.eigvalsh(gram.masked_fill(lost, 0))
     share = (eigenvalues / eigenvalues.sum(-1, keepdim=True)).clamp_min(1e-12)
     return torch.exp(-(share * share.log()).sum(-1)).to(prelogits.dtype)

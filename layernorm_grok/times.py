@@ -128,11 +128,14 @@ def bootstrap_median(
     return tuple(float(t) if np.isfinite(t) else None for t in (low, high))
 
 
-def concordance(times_a: Sequence[Time], times_b: Sequence[Time], censored_a: Limit, censored_b: Limit) -> dict:
+def concordance(
+    times_a: Sequence[Time], times_b: Sequence[Time], censored_a: Limit = np.inf, censored_b: Limit = np.inf
+) -> dict:
     """Probability that a < b over all pairs of a seed of a and a seed of b, a tie counting 1/2 (Harrell's convention).
 
-    A pair is known where both times are, or where the one that is comes no later than the other's limit. Unknown pairs,
-    two that never came among them, are left out of `probability` (None if no pair is known), so `known` < `pairs` then.
+    A pair is known where both times are, or where the one that is comes no later than the other's limit; without limits, as
+    where all seeds had one budget, never is later than any time. Unknown pairs, two that never came among them, are left
+    out of `probability` (None if no pair is known), so `known` < `pairs` then.
     """
     (a, a_known), (b, b_known) = _observed(times_a, censored_a), _observed(times_b, censored_b)
     a, a_known = a[:, None], a_known[:, None]

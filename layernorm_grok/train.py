@@ -13,6 +13,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
+from torch.func import functional_call
 
 from common import checkpoint, config, device
 from common.config import UserError
@@ -181,6 +182,24 @@ def objective(
     loss = measure(scaled, targets[rows]).mean(-1)
     trained = loss if er is None else loss + er * effective_rank_penalty(output.prelogits)
     return trained, loss, accuracy(logits, targets[rows]), scaled
+
+
+def trained_loss(settings: Config, cell: Cell, model: Transformer, rows: Tensor, start: Transformer | None = None):
+    """The objective of a cell on pairs rows (N,) as a function of `model`'s parameters by name, for probes (sheet P22).
+
+    start: the model at step 0, needed where its output is subtracted. The effective-rank term is as after train.er_start.
+    """
+    targets = settings.data.targets().to(rows.device)
+    alpha = torch.tensor(cell.alpha, device=rows.device)
+    every = torch.arange(settings.data.P**2, device=rows.device)
+    offset = start(every).logits.detach() if settings.train.subtract_init else torch.zeros(0, 0, device=rows.device)
+
+    def loss(params: dict[str, Tensor]) -> Tensor:
+        bound = lambda rows, choice: functional_call(model, params, (rows,))  # noqa: E731
+        er = cell.er_strength or None
+        return objective(settings, targets, bound, rows, None, alpha, offset, er)[0]
+
+    return loss
 
 
 class Watch:

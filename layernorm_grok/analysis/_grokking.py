@@ -32,15 +32,17 @@ def cell_result(trained: Trained, cell: str) -> dict:
     """Curves per seed, grokking times, and what is read off them."""
     curves = {key: trained.curves(cell, key) for key in SHOWN}
     steps = curves["test_loss"][0]
-    found = trained.times(cell)
+    found, budget = trained.times(cell), trained.config.train.steps
     end = int(steps[-1])
     return {
         "steps": steps.tolist(),
         "curves": {key: [_digits(row) for row in values] for key, (_, values) in curves.items()},
         "times": found,
-        "budget": trained.config.train.steps,
+        "budget": budget,
         "last": [int(steps[np.isfinite(row)][-1]) for row in curves["test_loss"][1]],
-        "median": {key: times.median_time(found[key], trained.config.train.steps) for key in ("t_train", "first")},
+        "median": {key: times.median_time(found[key], budget) for key in ("t_train", "first")},
+        "quartiles": {key: times.interquartile(found[key], budget) for key in ("t_train", "first")},
+        "interval": times.bootstrap_median(found["first"], budget),
         "update_norm": over_seeds([float(row[0]) for row in curves["update_norm"][1]]),
         "plateau_accuracy": over_seeds([plateau(steps, row, t) for row, t in _with(curves["test_accuracy"][1], found)]),
         "peak_test_loss": over_seeds([float(np.nanmax(row)) for row in curves["test_loss"][1]]),

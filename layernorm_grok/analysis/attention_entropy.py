@@ -26,7 +26,8 @@ def measure_of(trained: Trained):
         seen = trace(model, train[seed])
         found = attention_entropies(model, seen)
         by_layer = {f"{mode}_{i}": v for mode, values in found.items() for i, v in enumerate(values) if len(values) > 1}
-        return {mode: values[-1] for mode, values in found.items()} | by_layer | {"output_rank": attention_output_rank(seen)[-1]}
+        last = {mode: values[-1] for mode, values in found.items()}
+        return last | by_layer | {"output_rank": attention_output_rank(seen)[-1]}
 
     return measure
 
@@ -46,9 +47,13 @@ def draw(result: dict):
     for ax, (mode, title) in zip(axes.flat, MODES.items(), strict=False):
         draw_lives(ax, cells, mode)
         ax.axhline(result["uniform"], color=plotting.GREY, lw=0.6, ls="--")
-        ax.set(title=title, xlabel="step (0 at the left edge)", ylabel="entropy (nats)", xscale="symlog", ylim=(0, 1.15))
+        ax.set(
+            title=title, xlabel="step (0 at the left edge)", ylabel="entropy (nats)", xscale="symlog", ylim=(0, 1.15)
+        )
     draw_lives(axes[1, 1], cells, "output_rank")
-    axes[1, 1].set(title="attention's output at the last position", xlabel="step", ylabel="effective rank", xscale="symlog")
+    axes[1, 1].set(
+        title="attention's output at the last position", xlabel="step", ylabel="effective rank", xscale="symlog"
+    )
     axes[0, 0].legend(fontsize=6)
     return fig
 

@@ -70,8 +70,16 @@ def draw(result: dict):
         for key, marker in (("test_effective_rank", "o"), ("test_alpha_pl", "s")):
             for inside, first in zip(cell["within"][key], cell["first"], strict=True):
                 if inside is not None and first is not None:
-                    ax.plot(inside, first, marker, ms=4, color=palette[name], mfc=palette[name] if marker == "o" else "white")
-    ax.set(xlabel="step within 10% of the minimum\n(disc: effective rank, square: exponent)", ylabel="step: test accuracy at 0.99")
+                    ax.plot(
+                        inside,
+                        first,
+                        marker,
+                        ms=4,
+                        color=palette[name],
+                        mfc=palette[name] if marker == "o" else "white",
+                    )
+    ax.set_xlabel("step within 10% of the minimum\n(disc: effective rank, square: exponent)")
+    ax.set_ylabel("step: test accuracy at 0.99")
     axes.flat[0].legend(fontsize=6)
     return fig
 

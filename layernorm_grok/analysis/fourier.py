@@ -41,15 +41,16 @@ def draw(result: dict):
     cells = result["cells"]
     palette = colors(list(cells))
     fig, axes = plotting.axes(3, width=plotting.FULL, height=2.5)
-    for ax, key, text in ((axes[0], "concentration", "Fourier concentration C_F"), (axes[1], "key_share", "share of 5 frequencies")):
+    panels = ("concentration", "Fourier concentration C_F"), ("key_share", "share of 5 frequencies")
+    for ax, (key, text) in zip(axes, panels, strict=False):
         draw_lives(ax, cells, key)
         ax.set(xlabel="step", ylabel=text)
     for name, cell in cells.items():
         for rises, first in zip(cell["rises"], cell["first"], strict=True):
             if rises and first:
                 axes[2].plot(rises, first, "o", ms=4, color=palette[name])
-                for curve in cell["seeds"][:1]:
-                    axes[0].axvline(cell["first"][0] or -1, color=palette[name], lw=0.6, ls=":") if curve else None
+        if cell["first"][0] is not None:
+            axes[0].axvline(cell["first"][0], color=palette[name], lw=0.6, ls=":")
     axes[0].axhline(result["level"], color=plotting.GREY, lw=0.6, ls="--")
     axes[0].set_yscale("log")
     low, high = axes[2].get_xlim()

@@ -20,15 +20,19 @@ def analyse(trained: Trained, settings: Sweep) -> dict:
         for (a, one), (b, other) in pairwise(zip(cells, firsts, strict=True))
     ]
     fitted = [cell["times"]["t_train"] for cell in cells.values()]
-    result["tau"] = [tau(fits, comes, cells) for fits, comes in zip(zip(*fitted, strict=True), zip(*firsts, strict=True), strict=True)]
+    by_seed = zip(zip(*fitted, strict=True), zip(*firsts, strict=True), strict=True)
+    result["tau"] = [tau(fits, comes, trained.config.train.steps) for fits, comes in by_seed]
     return result
 
 
-def tau(fitted: tuple, firsts: tuple, cells: dict) -> float | None:
-    """Kendall's tau over placements between T_train and the first crossing of one seed; what never came ranks last (C2)."""
-    budget = max(cell["budget"] for cell in cells.values())
-    found = times.kendall_tau(*([budget + 1 if t is None else t for t in row] for row in (fitted, firsts)))
-    return None if found != found else found
+def tau(fitted: tuple, firsts: tuple, budget: int) -> float | None:
+    """Kendall's tau of one seed over placements, T_train against the first crossing (C2).
+
+    What did not generalise ranks last; a placement that stopped before its train loss came to 0.01 is left out, and with
+    fewer than three there is none.
+    """
+    known = [(a, budget + 1 if b is None else b) for a, b in zip(fitted, firsts, strict=True) if a is not None]
+    return times.kendall_tau(*zip(*known, strict=True)) if len(known) > 2 else None
 
 
 def draw(result: dict):

@@ -1,10 +1,11 @@
-"""Does the model read the scale of the MLP's input? Loss with that scale removed, in three modes (paper Fig 3a; sheet C5, C6)."""
+"""Does the model read the scale of the MLP's input? Loss with it removed, in three modes (paper Fig 3a; sheet C5, C6)."""
 
 import torch
 
 from common import plotting
 from layernorm_grok.analysis._driver import Probe, along, draw_lives, perform
 from layernorm_grok.evaluate import Trained
+from layernorm_grok.losses import cross_entropy
 from layernorm_grok.scale_removed import MODES, norm_variation, scale_removed
 
 
@@ -16,6 +17,7 @@ def measure_of(trained: Trained):
     def measure(model, name: str, seed: int) -> dict:
         alpha, found = trained.cell(name).alpha, {}
         for side, rows in zip(("train", "test"), sides[seed], strict=True):
+            found[f"{side}_loss"] = float(cross_entropy(alpha * model(rows).logits, trained.targets[rows]).mean())
             for mode in MODES:
                 values = scale_removed(model, rows, trained.targets[rows], alpha, mode)
                 found |= {f"{side}_{mode}_{key}": float(value) for key, value in values.items()}
@@ -26,13 +28,9 @@ def measure_of(trained: Trained):
 
 
 def analyse(trained: Trained, settings: Probe) -> dict:
-    """Curves per cell and seed, with the train loss itself at the same steps."""
+    """Curves per cell and seed, with the loss itself beside them."""
     cells = along(trained, settings, measure_of(trained), "the development of the scale-removed loss")
     for name, cell in cells.items():
-        steps, losses = trained.curves(name, "train_loss")
-        known = dict(zip(steps.tolist(), losses.T, strict=True))
-        for number, curve in enumerate(cell["seeds"]):
-            curve["train_loss"] = [float(known[s][number]) if s in known else None for s in curve["steps"]]
         cell["times"] = {key: trained.times(name)[key] for key in ("t_train", "first")}
     return {"cells": cells}
 

@@ -1,4 +1,4 @@
-"""Measures of a spectrum: known spectra, torch's own ranks and norms, power laws, and what a rotation or a scale must not change."""
+"""Measures of a spectrum: known spectra, torch's own ranks and norms, power laws, and what they must not depend on."""
 
 import math
 
@@ -38,7 +38,7 @@ def planted(singular_values, n: int = 60, d: int = 20) -> torch.Tensor:
 def test_isotropic_prelogits_of_rank_k_have_every_rank_k(k):
     found = spectrum(planted([2.5] * k))
     for name in ("effective_rank", "effective_rank_sv", "numerical_rank", "stable_rank"):
-        # Directions that are not there have rounding noise of 1e-16 of the largest eigenvalue, its root in the sv version.
+        # A direction that is not there has 1e-16 of the largest eigenvalue by rounding, and 1e-8 of the singular value.
         assert found[name] == pytest.approx(k, rel=1e-5), name
     assert found["stable_rank_original"] == pytest.approx(math.sqrt(k))
 
@@ -57,6 +57,8 @@ def test_eigenvalues_keep_the_digits_that_the_square_of_the_gram_loses():
     s = 10.0 ** -np.arange(7)
     found = eigenvalues(planted(s, 60, 7))
     assert found == pytest.approx(np.sort(s**2), rel=1e-3)
+    single = planted(s, 60, 7).float()
+    assert eigenvalues(single) == pytest.approx(torch.linalg.svdvals(single.double()).flip(0) ** 2, rel=1e-3)
 
 
 def test_measures_by_their_definitions():

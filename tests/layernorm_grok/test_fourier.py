@@ -1,4 +1,4 @@
-"""Fourier measures of embeddings: closed forms for white noise and for planted frequencies, and what they must not depend on."""
+"""Fourier measures of embeddings: closed forms for noise and planted frequencies, and what they must not depend on."""
 
 import math
 

@@ -57,8 +57,8 @@ def test_a_matrix_and_its_transpose_are_equally_heavy():
 def test_numerical_rank_is_that_of_the_matrix_in_float32():
     generator = torch.Generator().manual_seed(2)
     U, V = (torch.linalg.qr(torch.randn(n, 5, generator=generator, dtype=torch.float64)).Q for n in (48, 12))
-    W = (U * torch.tensor([1, 1e-1, 1e-2, 1e-4, 1e-9])) @ V.mT
-    # 1e-4 is far below the float32 tolerance of W^T W at 1e-8, and above that of W.
+    W = (U * torch.tensor([1, 1e-1, 1e-2, 1e-4, 3e-6])) @ V.mT
+    # The tolerance is 48 x 1.2e-7, so 3e-6 is below it; in W^T W even 1e-4 would be.
     assert measure(W)["numerical_rank"] == 4 == int(torch.linalg.matrix_rank(W.float()))
 
 

@@ -73,14 +73,18 @@ def test_extreme_logits_have_finite_losses_and_gradients(scale):
     logits.requires_grad_()
     loss = cross_entropy(logits, targets)
     (gradient,) = torch.autograd.grad(loss.sum(), logits)
-    assert loss.isfinite().all()
+    exact = F.cross_entropy(logits.flatten(0, 1).double(), targets.flatten(), reduction="none")
+    torch.testing.assert_close(loss.flatten().double(), exact, rtol=1e-6, atol=0)
     assert gradient.isfinite().all()
     assert gradient.abs().max() <= 1
 
 
-def test_cross_entropy_does_not_see_a_shift_of_all_logits():
+@pytest.mark.parametrize("shift", [17.0, -1e5])
+def test_cross_entropy_does_not_see_a_shift_of_all_logits(shift):
     logits, targets = example()
-    torch.testing.assert_close(cross_entropy(logits + 17, targets), cross_entropy(logits, targets), rtol=1e-11, atol=0)
+    torch.testing.assert_close(
+        cross_entropy(logits + shift, targets), cross_entropy(logits, targets), rtol=1e-8, atol=1e-12
+    )
 
 
 def test_accuracy_margin_and_squared_error_are_the_literal_ones():
@@ -150,6 +154,21 @@ def test_effective_rank_gradient_is_finite_where_eigenvalues_vanish_or_coincide(
     assert value.dtype == torch.float32
     assert value.isfinite()
     assert gradient.isfinite().all()
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_effective_rank_of_a_lost_replica_is_nan_and_leaves_the_others_as_they_are(value):
+    z = normal(3, 9, 4)
+    alone = [part.clone().requires_grad_() for part in z]
+    z[1] = value
+    z.requires_grad_()
+    ranks = effective_rank_penalty(z)
+    (gradient,) = torch.autograd.grad(ranks.sum(), z)
+    assert ranks.isnan().tolist() == [False, True, False]
+    assert gradient[1].isnan().any()
+    for number in (0, 2):
+        (expected,) = torch.autograd.grad(effective_rank_penalty(alone[number]), alone[number])
+        torch.testing.assert_close(gradient[number], expected)
 
 
 def test_following_the_gradient_lowers_the_effective_rank():

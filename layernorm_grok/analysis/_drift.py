@@ -1,0 +1,35 @@
+"""NTK drift along training, in both kinds (sheet 3.6): shared by ntk, the readout sweeps and the lazy limit."""
+
+import torch
+
+from layernorm_grok import ntk
+from layernorm_grok.analysis._driver import Probe, along
+from layernorm_grok.evaluate import Trained
+from layernorm_grok.train import is_norm
+
+KINDS = ("projected", "sum")
+
+
+class Drift:
+    """||K_t - K_0|| / ||K_0|| over a fixed subset of `pairs` train pairs of a seed; ||K_0|| is kept too."""
+
+    def __init__(self, trained: Trained, pairs: int):
+        self.trained, self.pairs, self.start = trained, pairs, {}
+        classes = trained.config.data.P + 1
+        self.vectors = {kind: ntk.vectors(kind, classes) for kind in KINDS}
+
+    @torch.enable_grad()
+    def __call__(self, model, name: str, seed: int) -> dict:
+        alpha, rows = self.trained.cell(name).alpha, self.trained.pairs(seed)[0][: self.pairs]
+        names = {n for n, _ in model.named_parameters() if not (self.trained.config.model.frozen_norms and is_norm(n))}
+        found = {}
+        for kind, vectors in self.vectors.items():
+            kernel = ntk.gram(model.requires_grad_(True), rows, vectors, alpha, names)
+            start = self.start.setdefault((name, seed, kind), kernel)
+            found |= {kind: ntk.drift(kernel, start), f"{kind}_norm": float(start.norm())}
+        return found
+
+
+def with_drift(trained: Trained, settings: Probe, pairs: int) -> dict:
+    """Curves of the drift per cell and seed (see `along`), from step 0."""
+    return along(trained, settings, Drift(trained, pairs), "the drift of the kernel")

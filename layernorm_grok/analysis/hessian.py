@@ -1,0 +1,59 @@
+"""Sharpness: the largest eigenvalues of the Hessian of the trained loss (authors' logger; sheet 3.8)."""
+
+from dataclasses import dataclass
+
+import torch
+
+from common import device, plotting
+from layernorm_grok import hessian
+from layernorm_grok.analysis._driver import Probe, along, draw_lives, perform
+from layernorm_grok.evaluate import Trained
+from layernorm_grok.train import trained_loss
+
+
+@dataclass
+class Hessian(Probe):
+    top: int = 3
+    """Eigenvalues, as the authors log."""
+    iterations: int = 30
+    """Lanczos steps, each one Hessian-vector product."""
+
+
+def measure_of(trained: Trained, settings: Hessian):
+    """Largest, mean and smallest of the top k, and the lowest Ritz value, of the trained loss on all train pairs."""
+    rows = {seed: trained.pairs(seed)[0] for seed in trained.seeds}
+
+    @torch.enable_grad()
+    def measure(model, name: str, seed: int) -> dict:
+        start = trained.model(name, seed, 0) if trained.config.train.subtract_init else None
+        loss = trained_loss(trained.config, trained.cell(name), model, rows[seed], start)
+        generator = device.generator(torch.device("cpu"), seed, "lanczos")
+        params = dict(model.named_parameters())
+        return hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, generator)
+
+    return measure
+
+
+def analyse(trained: Trained, settings: Hessian) -> dict:
+    return {"cells": along(trained, settings, measure_of(trained, settings), "the development of the sharpness")}
+
+
+def draw(result: dict):
+    """The largest eigenvalue, and the smallest of the top k (the authors' `min`)."""
+    fig, axes = plotting.axes(2, height=2.6)
+    for ax, (key, text) in zip(axes, {"max": "largest eigenvalue", "min": "smallest of the top"}.items(), strict=True):
+        draw_lives(ax, result["cells"], key)
+        ax.set(xlabel="step", ylabel=text, xscale="symlog", yscale="symlog")
+    axes[0].legend(fontsize=6)
+    return fig
+
+
+def finding(result: dict) -> str:
+    ends = ((n, [c["max"][-1] for c in cell["seeds"]]) for n, cell in result["cells"].items())
+    return "largest eigenvalue at the end: " + "; ".join(
+        f"{name} {'/'.join(f'{v:.2g}' for v in values)}" for name, values in ends
+    )
+
+
+if __name__ == "__main__":
+    perform("hessian", Hessian, analyse, draw, finding)
