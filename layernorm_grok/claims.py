@@ -49,7 +49,7 @@ CLAIMS = [
     claim(5, "Fig 3a", ALL, "No LN relies on the scale of the MLP's input: without it the train loss is high, "
           "rises while memorising and falls while grokking.",
           "> 10 x train loss, up by 20%, down by 20%; paper 3.36 at 200, 6.10 at 4000, 3.28 at the end",
-          measures.scale_is_read, "sr_train"),
+          measures.scale_is_read, "sr_train", "wd_sweep --cells [weight_decay=1]"),
     claim(6, "Fig 3a", ALL, "M lowers the scale-removed loss, A^v keeps it flat.",
           "A^v, same path: falls by < 25% from its peak; paper (all norms dropped): 4.48 to 5.04", measures.paths_of_scale,
           "sr_train"),

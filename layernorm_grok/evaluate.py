@@ -119,6 +119,10 @@ class Trained:
         model.load_state_dict(pick({k: v for k, v in stacked.items() if k != "replicas"}, place))
         return model.to(self.device).requires_grad_(False).eval()
 
+    def offset(self, name: str, seed: int, rows: Tensor) -> Tensor | float:
+        """What the trained objective subtracts from the logits of pairs rows (N,): (N, P + 1), or 0."""
+        return self.model(name, seed, 0)(rows).logits if self.config.train.subtract_init else 0.0
+
     def pairs(self, seed: int) -> tuple[Tensor, Tensor]:
         """Train and test pairs of a seed."""
         train, test = split(self.config.data, seed)

@@ -12,7 +12,7 @@ from layernorm_grok.data import split
 from layernorm_grok.placement import SWITCHES, Placement
 
 LrRule = Literal["fixed", "inv_alpha2"]
-DecayRule = Literal["fixed", "constant_product"]
+DecayRule = Literal["fixed", "constant_product", "inv_alpha2_product"]
 
 
 @dataclass
@@ -28,9 +28,9 @@ class Grid:
     weight_decay: list[float] = field(default_factory=lambda: [1.0])
     """Decoupled decay lambda: a step subtracts eta lambda theta."""
     decay_rule: list[DecayRule] = field(default_factory=lambda: ["fixed"])
-    """fixed: lambda = weight_decay; constant_product: eta lambda is weight_decay times lr_reference at every eta."""
+    """fixed: lambda = weight_decay; constant_product: eta lambda = lr_reference weight_decay; the last: that over alpha^2."""
     lr_reference: float | None = None
-    """eta at which constant_product leaves lambda as it is; the first lr where it is not given."""
+    """eta at which (with alpha = 1) the products leave lambda as it is; the first lr where it is not given."""
     er_strength: list[float] = field(default_factory=lambda: [0.0])
     """Strength of the effective-rank term in the loss, from train.er_start on."""
     init_scale: list[float] = field(default_factory=lambda: [1.0])
@@ -78,9 +78,14 @@ def cells(grid: Grid) -> list[Cell]:
     for point in itertools.product(*(getattr(grid, axis) for axis in AXES)):
         p = dict(zip(AXES, point, strict=True))
         lr = p["lr"] / p["alpha"] ** 2 if p["lr_rule"] == "inv_alpha2" else p["lr"]
-        kept = p["weight_decay"] * (grid.lr_reference or grid.lr[0]) / lr
+        product = p["weight_decay"] * (grid.lr_reference or grid.lr[0])
+        decays = {
+            "fixed": p["weight_decay"],
+            "constant_product": product / lr,
+            "inv_alpha2_product": product / p["alpha"] ** 2 / lr,
+        }
         name = " ".join(p[axis] if axis == "placement" else f"{axis}={_text(p[axis])}" for axis in varied)
-        decay = kept if p["decay_rule"] == "constant_product" else p["weight_decay"]
+        decay = decays[p["decay_rule"]]
         found.append(Cell(name, p["placement"], p["alpha"], lr, decay, p["er_strength"], p["init_scale"]))
     return found
 

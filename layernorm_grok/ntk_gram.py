@@ -1,4 +1,4 @@
-"""The neural tangent kernel from Gram matrices of layer inputs and output gradients: what ntk.py's `gram` is made of (sheet 7.2).
+"""The neural tangent kernel from Gram matrices of inputs and output gradients: what ntk.py's `gram` is made of (sheet 7.2).
 
 Of each parameter, `collect` keeps per example what the inner products of gradients need, and `assemble` sums them up.
 """
@@ -191,7 +191,7 @@ def values(parts: Parts, seen: Passes) -> None:
 
 
 def keys(parts: Parts, seen: Passes) -> None:
-    """W_K of the layer with a single query: scores are q.W_K x_t / sqrt(e), so a head's gradient is q (sum_t dscore_t x_t)^T."""
+    """W_K of the layer with a single query: a head's score is q.W_K x_t / sqrt(e), its gradient q (sum_t dscore_t x_t)^T."""
     layer, heads = seen.forward.layers[-1], seen.model.c.heads
     weights, at_weights = layer.weights.detach().squeeze(2), seen.gradients["weights"].squeeze(3)
     at_scores = weights * (at_weights - (weights * at_weights).sum(-1, keepdim=True))

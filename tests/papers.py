@@ -1,4 +1,4 @@
-"""What the tests of every paper share: analyses by name, flags from values, the promises of a config's header and of a README."""
+"""What the tests of every paper share: analyses by name, flags from values, what configs and READMEs promise."""
 
 import importlib
 import json
@@ -48,7 +48,7 @@ def assert_command_exists(command: str) -> None:
         assert all(re.search(rf"^{t}\b.*:", rules, re.M) or f" {t}" in rules for t in targets)
     elif words[:3] == ["python", "-m", "common.sweep"]:
         assert sweep.jobs(sweep.load(words[3]))
-    elif words[0] == "python" and words[1].endswith("train.py"):
+    elif words[0] == "python" and Path(words[1]).name == "train.py":
         train = importlib.import_module(f"{Path(words[1]).parent.name}.train")
         config.parse(train.Config, [w for w in words[2:] if w not in ("--help", "--print_config")])
     elif words[0] == "python" and "/analysis/" in words[1]:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 from common import plotting
 from layernorm_grok import times
@@ -122,10 +123,20 @@ def draw_times(ax, cells: dict, palette: dict) -> None:
         never = sum(t is None for t in cell["times"]["first"])
         if never:
             ax.plot([cell["budget"]], [row], ">", ms=5, color=palette[name])
-            ax.annotate(f"{never} never", (cell["budget"], row), (5, -2), textcoords="offset points", fontsize=6)
+            ax.annotate(
+                f"{never} never", (cell["budget"], row), (-4, 6), textcoords="offset points", fontsize=6, ha="right"
+            )
     ax.set_yticks(range(len(cells)), [label(name) for name in cells])
     ax.set(xlabel="step: train loss at 0.01 (open), test accuracy at 0.99 (filled)", xscale="log")
+    plain_ticks(ax.xaxis)
     ax.invert_yaxis()
+
+
+def plain_ticks(axis) -> None:
+    """On a logarithmic axis of a decade or two: 200, 500, 1000, ... in plain digits."""
+    axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_formatter(NullFormatter())
 
 
 def text(steps: list) -> str:

@@ -47,13 +47,13 @@ def draw(result: dict):
     for ax, (mode, title) in zip(axes.flat, MODES.items(), strict=False):
         draw_lives(ax, cells, mode)
         ax.axhline(result["uniform"], color=plotting.GREY, lw=0.6, ls="--")
-        ax.set(
-            title=title, xlabel="step (0 at the left edge)", ylabel="entropy (nats)", xscale="symlog", ylim=(0, 1.15)
-        )
+        ax.set(title=title, xlabel="step", ylabel="entropy (nats)", xscale="symlog", ylim=(0, 1.15))
+        ax.set_xlim(left=0)
     draw_lives(axes[1, 1], cells, "output_rank")
     axes[1, 1].set(
         title="attention's output at the last position", xlabel="step", ylabel="effective rank", xscale="symlog"
     )
+    axes[1, 1].set_xlim(left=0)
     axes[0, 0].legend(fontsize=6)
     return fig
 

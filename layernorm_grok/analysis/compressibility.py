@@ -78,9 +78,9 @@ def draw(result: dict):
                         color=palette[name],
                         mfc=palette[name] if marker == "o" else "white",
                     )
-    ax.set_xlabel("step within 10% of the minimum\n(disc: effective rank, square: exponent)")
+    ax.set_xlabel("step within 10% of the minimum\n(disc: rank, square: exponent)")
     ax.set_ylabel("step: test accuracy at 0.99")
-    axes.flat[0].legend(fontsize=6)
+    fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
 

@@ -5,7 +5,7 @@ from itertools import pairwise
 from common import plotting
 from layernorm_grok import times
 from layernorm_grok.analysis._driver import colors, label, perform
-from layernorm_grok.analysis._grokking import Sweep, draw_curves, draw_times, finding
+from layernorm_grok.analysis._grokking import Sweep, draw_curves, draw_times, finding, plain_ticks
 from layernorm_grok.analysis._grokking import analyse as cell_results
 from layernorm_grok.evaluate import Trained
 
@@ -53,7 +53,11 @@ def draw(result: dict):
                 style = {"marker": "o", "mfc": palette[name]} if comes is not None else {"marker": "^", "mfc": "white"}
                 axes[1, 1].plot(fits, comes or cell["budget"], color=palette[name], ls="", ms=5, **style)
         axes[1, 1].plot([], [], "o", color=palette[name], label=label(name))
-    axes[1, 1].set(xlabel="T_train: train loss at 0.01", ylabel="test accuracy at 0.99 (triangle: never)", yscale="log")
+    axes[1, 1].set(
+        xlabel="step: train loss at 0.01", ylabel="step: test at 0.99 (triangle: never)", xscale="log", yscale="log"
+    )
+    plain_ticks(axes[1, 1].xaxis)
+    plain_ticks(axes[1, 1].yaxis)
     return fig
 
 

@@ -17,9 +17,11 @@ def measure_of(trained: Trained):
     def measure(model, name: str, seed: int) -> dict:
         alpha, found = trained.cell(name).alpha, {}
         for side, rows in zip(("train", "test"), sides[seed], strict=True):
-            found[f"{side}_loss"] = float(cross_entropy(alpha * model(rows).logits, trained.targets[rows]).mean())
+            offset = trained.offset(name, seed, rows)
+            logits = alpha * (model(rows).logits - offset)
+            found[f"{side}_loss"] = float(cross_entropy(logits, trained.targets[rows]).double().mean())
             for mode in MODES:
-                values = scale_removed(model, rows, trained.targets[rows], alpha, mode)
+                values = scale_removed(model, rows, trained.targets[rows], alpha, mode, offset)
                 found |= {f"{side}_{mode}_{key}": float(value) for key, value in values.items()}
         norms = norm_variation(model, sides[seed][0])
         return found | {"norm": norms["mean"][-1], "variation": norms["variation"][-1]}

@@ -203,6 +203,8 @@ def test_rules_for_learning_rate_and_decay():
     found = {(c.lr, c.weight_decay) for c in cells(grid)}
     assert found == {(1e-3, 1.0), (4e-3, 1.0), (4e-3, 0.25), (2e-3, 1.0), (2e-3, 0.5), (8e-3, 1.0), (8e-3, 0.125)}
     assert len({c.name for c in cells(grid)}) == 8
+    product = Grid(alpha=[0.5], lr=[1e-3], lr_rule=["fixed", "inv_alpha2"], decay_rule=["inv_alpha2_product"])
+    assert {(c.lr, c.weight_decay) for c in cells(product)} == {(1e-3, 4.0), (4e-3, 1.0)}
 
 
 def test_watch_asks_for_a_run_of_evaluations_and_then_waits():
