@@ -91,24 +91,48 @@ def lanczos(
     times the largest magnitude, and `size` at most. Raises ValueError unless 1 <= k <= size and k <= iterations.
     """
     if not 1 <= k <= min(size, iterations):
-        raise ValueError(f"found k {k}, expected 1 .. {min(size, iterations)} for {size} weights, {iterations} iterations")
+        raise ValueError(
+            f"found k {k}, expected 1 .. {min(size, iterations)} for {size} weights, {iterations} iterations"
+        )
     steps = min(size, iterations)
     basis = torch.empty(steps, size, dtype=torch.float64)
     diagonal, beside = torch.zeros(2, steps, dtype=torch.float64)
-    v = _orthogonal(basis[:0], generator)
+    basis[0] = _orthogonal(basis[:0], generator)
     for step in range(steps):
-        basis[step] = v
-        w = product(v).detach().to("cpu", torch.float64)
-        diagonal[step] = w @ v
-        # Once leaves components of the size of the rounding errors over the norm of what remains.
-        w = _without(basis[: step + 1], _without(basis[: step + 1], w))
-        beside[step] = w.norm()
+        found = product(basis[step]).detach().to("cpu", torch.float64)
+        if not found.isfinite().all():
+            raise ValueError(f"found a product that is not finite at iteration {step + 1}; is the loss finite?")
+        known = basis[: step + 1]
+        diagonal[step] = found @ basis[step]
+        rest = _without(known, found)
+        beside[step] = rest.norm()
         spectrum = _ends(diagonal[: step + 1], beside[: step + 1], k, tolerance)
-        if spectrum.converged:
-            break
+        if spectrum.converged or step + 1 == steps:
+            return spectrum
+        # In an invariant subspace nothing is left: go on outside it.
         if beside[step] <= 1e-13 * (diagonal.abs() + beside).max():
-            # An invariant subspace: go on outside it.
-            beside[step] = 0
-            w = _orthogonal(basis[: step + 1], generator)
-        v = w / w.norm()
-    return spectrum
+            beside[step], rest = 0, _orthogonal(known, generator)
+        basis[step + 1] = rest / rest.norm()
+
+
+def _without(known: Tensor, v: Tensor) -> Tensor:
+    """v without its components along the rows of `known` (j, size); the second pass removes the rounding errors of the first."""
+    for _ in range(2):
+        v = v - known.T @ (known @ v)
+    return v
+
+
+def _orthogonal(known: Tensor, generator: torch.Generator) -> Tensor:
+    """A random unit vector orthogonal to the rows of `known`."""
+    v = _without(known, torch.randn(known.shape[1], dtype=torch.float64, generator=generator))
+    return v / v.norm()
+
+
+def _ends(diagonal: Tensor, beside: Tensor, k: int, tolerance: float) -> Spectrum:
+    """Ritz values of a tridiagonal matrix (j, j); beside[-1] is the norm of what its last vector leads out of the space by."""
+    values, vectors = torch.linalg.eigh(diagonal.diag() + beside[:-1].diag(1) + beside[:-1].diag(-1))
+    residuals = beside[-1] * vectors[-1].abs()
+    top, low = (x[-k:].flip(0) for x in (values, residuals)), (x[:k] for x in (values, residuals))
+    worst = torch.cat([residuals[-k:], residuals[:k]]).max()
+    converged = len(values) >= k and bool(worst <= tolerance * values.abs().max())
+    return Spectrum(*top, *low, iterations=len(values), converged=converged)

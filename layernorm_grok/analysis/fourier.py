@@ -40,7 +40,7 @@ def draw(result: dict):
     """C_F and the share of the five strongest frequencies along training; rising of C_F against generalising."""
     cells = result["cells"]
     palette = colors(list(cells))
-    fig, axes = plotting.axes(3, width=plotting.FULL, height=2.5)
+    fig, axes = plotting.axes(3, height=2.6)
     panels = ("concentration", "Fourier concentration C_F"), ("key_share", "share of 5 frequencies")
     for ax, (key, text) in zip(axes, panels, strict=False):
         draw_lives(ax, cells, key)
@@ -55,8 +55,8 @@ def draw(result: dict):
     axes[0].set_yscale("log")
     low, high = axes[2].get_xlim()
     axes[2].plot([low, high], [low, high], color=plotting.GREY, lw=0.6)
-    axes[2].set(xlabel=f"step: C_F at {result['rise']:g} times its start", ylabel="step: test accuracy at 0.99")
-    axes[1].legend(fontsize=6)
+    axes[2].set(xlabel=f"step: C_F {result['rise']:g} times its start", ylabel="step: test at 0.99")
+    fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
 

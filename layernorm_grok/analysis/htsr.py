@@ -25,11 +25,11 @@ def analyse(trained: Trained, settings: Probe) -> dict:
 
 
 def draw(result: dict):
-    """The four measures, means over matrices."""
+    """The four measures, each the mean over the weight matrices."""
     fig, axes = plotting.axes(2, 2, height=4.2)
     for ax, (key, text) in zip(axes.flat, PANELS.items(), strict=True):
         draw_lives(ax, result["cells"], key)
-        ax.set(xlabel="step", ylabel=f"{text}, mean over matrices")
+        ax.set(xlabel="step", ylabel=text)
     axes[0, 0].legend(fontsize=6)
     return fig
 

@@ -109,3 +109,91 @@ def test_state_goes_round():
     assert torch.equal(
         second.params["inner.weight"].detach()[0].flatten(), second.weights()["inner.weight"][0].flatten()
     )
+
+
+def loss_of(model, ids):
+    """A replica's loss and a second result."""
+    output = model(ids)
+    loss = output.square().mean((-2, -1))
+    return loss, output.mean((-2, -1))
+
+
+@pytest.mark.parametrize("batched", [True, False])
+def test_differentiate_equals_autograd_on_each_model(batched):
+    models, ids = [Tiny(s).double() for s in range(3)], inputs()
+    stack = Replicas(models, batched=batched)
+    gradient, losses, means = stack.differentiate(loss_of, ids)
+    for r, model in enumerate(models):
+        loss, mean = loss_of(model, ids[r])
+        grads = torch.autograd.grad(loss, list(model.parameters()))
+        torch.testing.assert_close(gradient[r], torch.cat([g.flatten() for g in grads]))
+        torch.testing.assert_close((losses[r], means[r]), (loss.detach(), mean.detach()))
+    evaluated, _ = stack.each(loss_of, ids)
+    torch.testing.assert_close(evaluated.detach(), losses)
+
+
+def test_a_subset_steps_as_the_whole_would_and_is_taken_back():
+    ids = inputs(3)
+    whole, other = (Replicas([Tiny(s) for s in range(3)], batched=False) for _ in range(2))
+    for _ in range(3):
+        for stack in (whole, other):
+            stack.adam(stack.differentiate(loss_of, ids)[0], torch.full((3, 1), 1e-2))
+    part = whole.subset([0, 2])
+    before = whole.flat.clone()
+    for _ in range(3):
+        part.adam(part.differentiate(loss_of, ids[[0, 2]])[0], torch.full((2, 1), 1e-2))
+        other.adam(other.differentiate(loss_of, ids)[0], torch.full((3, 1), 1e-2))
+    assert torch.equal(whole.flat, before)
+    whole.absorb(part, [2], [1])
+    torch.testing.assert_close(whole.flat[2], other.flat[2])
+    assert torch.equal(whole.flat[:2], before[:2])
+    assert int(whole.steps) == 6
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3])
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_measured_norm_is_that_of_the_update(kind, decay):
+    stack = Replicas([Tiny(0).double(), Tiny(1).double()], [{"inner.weight", "norm.bias"}, {"table.weight"}])
+    before = stack.flat.clone()
+    gradient = stack.differentiate(loss_of, inputs(2))[0]
+    rates, decays = torch.tensor([[1e-2], [3e-2]]).double(), torch.full((2, 1), decay).double()
+    norm = getattr(stack, kind)(gradient, rates, weight_decay=decays, measure=True)
+    torch.testing.assert_close(norm, (stack.flat - before).norm(dim=1))
+    assert torch.equal(stack.flat[stack.moves == 0], before[stack.moves == 0])
+
+
+def test_sgd_equals_torch():
+    ids, models = inputs(2), [Tiny(s).double() for s in range(2)]
+    stack = Replicas(models)
+    optimisers = [torch.optim.SGD(m.parameters(), lr=0.1) for m in models]
+    for _ in range(5):
+        stack.sgd(stack.differentiate(loss_of, ids)[0], 0.1)
+        for r, (model, optimiser) in enumerate(zip(models, optimisers, strict=True)):
+            optimiser.zero_grad()
+            loss_of(model, ids[r])[0].backward()
+            optimiser.step()
+    for r, model in enumerate(models):
+        torch.testing.assert_close(stack.flat[r], torch.cat([p.detach().flatten() for p in model.parameters()]))
+
+
+def test_with_epsilon_0_a_weight_without_gradient_only_decays():
+    stack = Replicas([Tiny(0).double()], batched=False)
+    before = stack.flat.clone()
+    gradient = stack.differentiate(loss_of, inputs(1))[0]
+    gradient[:, ::2] = 0
+    stack.adam(gradient, 1e-2, eps=0.0, weight_decay=torch.full((1, 1), 0.5).double())
+    assert stack.flat.isfinite().all()
+    torch.testing.assert_close(stack.flat[:, ::2], before[:, ::2] * (1 - 1e-2 * 0.5))
+    moved = gradient != 0
+    torch.testing.assert_close(stack.flat[moved], before[moved] * (1 - 1e-2 * 0.5) - 1e-2 * gradient[moved].sign())
+
+
+@pytest.mark.parametrize("kind", ["adam", "sgd"])
+def test_a_replica_lost_stops_and_spares_the_others(kind):
+    stack = Replicas([Tiny(0), Tiny(1)], batched=False)
+    gradient = stack.differentiate(loss_of, inputs(2))[0]
+    gradient[0, 3] = float("nan")
+    before = stack.flat.clone()
+    getattr(stack, kind)(gradient, 0.1)
+    assert torch.equal(stack.flat[0], before[0]) and not torch.equal(stack.flat[1], before[1])
+    assert stack.alive.flatten().tolist() == [0.0, 1.0]

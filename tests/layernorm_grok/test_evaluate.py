@@ -1,0 +1,94 @@
+"""Reading a run back: curves end where a replica stopped, models are those of the step, wrong questions are told."""
+
+import numpy as np
+import pytest
+
+from common import config
+from common.config import UserError
+from layernorm_grok.analysis._driver import Probe, along, spread_out
+from layernorm_grok.evaluate import Trained
+from layernorm_grok.losses import cross_entropy
+from layernorm_grok.train import Config, main
+from tests.layernorm_grok.conftest import SMOKE
+from tests.papers import flags
+
+
+def test_a_model_read_back_has_the_test_loss_of_the_record(smoke_run):
+    trained = Trained(smoke_run, "cpu")
+    for cell in ("off", "pre", "attn-pre-v"):
+        steps, losses = trained.curves(cell, "test_loss")
+        rows = trained.pairs(2)[1]
+        loss = cross_entropy(trained.model(cell, 2, 60)(rows).logits, trained.targets[rows]).mean()
+        assert float(loss) == pytest.approx(losses[2][list(steps).index(60)], rel=1e-5)
+
+
+def test_a_stopped_replica_is_as_it_stopped_and_its_curve_ends(tmp_path):
+    values = {"root": str(tmp_path), "device": "cpu", "train.level": 0.02, "train.run": 1, "train.stop_after": 2}
+    settings = config.parse(Config, [f"--config={SMOKE}", *flags(values)])
+    main(settings)
+    trained = Trained(settings.folder, "cpu")
+    stopped = [
+        (cell, seed, trained.last_step(cell, seed)) for cell in trained.cells for seed in trained.seeds
+        if trained.last_step(cell, seed) < 60
+    ]  # fmt: skip
+    assert stopped
+    cell, seed, last = stopped[0]
+    steps, accuracy = trained.curves(cell, "test_accuracy")
+    row = accuracy[trained.seeds.index(seed)]
+    end = int(steps[np.isfinite(row)][-1])
+    assert np.isnan(row[steps > end]).all()
+    rows = trained.pairs(seed)[1]
+    model = trained.model(cell, seed, 60)
+    right = (model(rows).logits.argmax(1) == trained.targets[rows]).float().mean()
+    assert float(right) == pytest.approx(row[list(steps).index(end)], abs=1e-6)
+    assert trained.checkpoints_of(cell, seed)[-1] == last
+
+
+def test_wrong_questions_are_told(smoke_run, tmp_path):
+    trained = Trained(smoke_run, "cpu")
+    with pytest.raises(UserError, match="found no cell 'prae'.*pre"):
+        trained.cell("prae")
+    with pytest.raises(UserError, match=r"no seed 7.*\[0, 1, 2\]"):
+        trained.model("pre", 7, 60)
+    with pytest.raises(UserError, match="found no run"):
+        Trained(tmp_path / "nowhere")
+
+
+def test_an_analysis_without_the_checkpoints_it_needs_is_told(tmp_path):
+    values = {
+        "root": str(tmp_path),
+        "device": "cpu",
+        "train.steps": 4,
+        "train.save_every": 4,
+        "grid.placement": ["off"],
+    }
+    settings = config.parse(Config, [f"--config={SMOKE}", *flags(values)])
+    main(settings)
+    with pytest.raises(UserError, match="--train.save_every") as error:
+        along(Trained(settings.folder, "cpu"), Probe(), lambda *_: {}, "a curve")
+    assert len(str(error.value).splitlines()) <= 2
+
+
+def test_the_subtracted_start_is_that_of_training(tmp_path):
+    values = {
+        "root": str(tmp_path),
+        "device": "cpu",
+        "train.steps": 6,
+        "train.save_every": 2,
+        "train.subtract_init": True,
+    }
+    settings = config.parse(Config, [f"--config={SMOKE}", *flags(values)])
+    main(settings)
+    trained = Trained(settings.folder, "cpu")
+    rows = trained.pairs(0)[1]
+    logits = trained.model("pre", 0, 6)(rows).logits - trained.offset("pre", 0, rows)
+    steps, losses = trained.curves("pre", "test_loss")
+    assert float(cross_entropy(logits, trained.targets[rows]).mean()) == pytest.approx(
+        losses[0][list(steps).index(6)], rel=1e-5
+    )
+
+
+def test_points_are_spread_with_both_ends():
+    assert spread_out([0, 1, 2], 5) == [0, 1, 2]
+    spread = spread_out(list(range(101)), 5)
+    assert spread[0] == 0 and spread[-1] == 100 and len(spread) == 5
