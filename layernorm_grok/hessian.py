@@ -116,7 +116,7 @@ def lanczos(
 
 
 def _without(known: Tensor, v: Tensor) -> Tensor:
-    """v without its components along the rows of `known` (j, size); the second pass removes the rounding errors of the first."""
+    """v without its components along the rows of `known` (j, size); the second pass removes rounding errors of the first."""
     for _ in range(2):
         v = v - known.T @ (known @ v)
     return v

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
-from common import device, plotting
+from common import plotting
 from layernorm_grok import hessian
 from layernorm_grok.analysis._driver import Probe, along, draw_lives, perform
 from layernorm_grok.evaluate import Trained
@@ -15,21 +15,25 @@ from layernorm_grok.train import trained_loss
 class Hessian(Probe):
     top: int = 3
     """Eigenvalues, as the authors log."""
-    iterations: int = 30
-    """Lanczos steps, each one Hessian-vector product."""
+    iterations: int = 60
+    """Most Lanczos steps, each one Hessian-vector product."""
+    tolerance: float = 1e-3
+    """Residual at which to stop, over the largest eigenvalue."""
 
 
 def measure_of(trained: Trained, settings: Hessian):
-    """Largest, mean and smallest of the top k, and the lowest Ritz value, of the trained loss on all train pairs."""
+    """Largest, mean and smallest of the top k (as the authors log) and the lowest eigenvalue, on all train pairs."""
     rows = {seed: trained.pairs(seed)[0] for seed in trained.seeds}
 
     @torch.enable_grad()
     def measure(model, name: str, seed: int) -> dict:
         start = trained.model(name, seed, 0) if trained.config.train.subtract_init else None
         loss = trained_loss(trained.config, trained.cell(name), model, rows[seed], start)
-        generator = device.generator(torch.device("cpu"), seed, "lanczos")
-        params = dict(model.named_parameters())
-        return hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, generator)
+        params = {n: p.double() for n, p in model.double().named_parameters()}
+        found = hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, seed, settings.tolerance)
+        ends = {"max": float(found.top[0]), "mean": float(found.top.mean()), "min": found.smallest_of_top}
+        residual = float(found.top_residuals[0])
+        return ends | {"lowest": float(found.lowest[0]), "residual": residual, "products": found.iterations}
 
     return measure
 

@@ -127,15 +127,15 @@ def test_whole_spectrum_of_a_small_matrix():
 
 
 OBJECTIVES = [
-    ("off", {}),
+    ("off", {"layers": 2, "mlp_ratio": 1}),
     ("pre", {"er": 0.1}),
     ("mlp-pre", {"loss": squared_error, "act": "relu"}),
     ("post+final", {"offset": 0.3, "unembed": "tied"}),
-    ("peri+qk-norm", {"layers": 2, "norm": "rms", "mlp": "glu"}),
+    ("peri+qk-norm", {"norm": "rms", "mlp": "glu"}),
 ]
 
 
-@pytest.mark.parametrize("placement, options", OBJECTIVES, ids=lambda v: str(v))
+@pytest.mark.parametrize("placement, options", OBJECTIVES, ids=[placement for placement, _ in OBJECTIVES])
 def test_model_against_its_dense_hessian(placement, options):
     value, params = trained_loss(placement, **options)
     dense = torch.autograd.functional.hessian(*flat(value, params))
@@ -146,15 +146,15 @@ def test_model_against_its_dense_hessian(placement, options):
     torch.testing.assert_close(found.lowest, exact[:3], rtol=0, atol=1e-8 * scale)
 
 
-@pytest.mark.parametrize("placement, options", OBJECTIVES, ids=lambda v: str(v))
+@pytest.mark.parametrize("placement, options", OBJECTIVES, ids=[placement for placement, _ in OBJECTIVES])
 def test_products_are_differences_of_gradients(placement, options):
-    """Central differences see what no second derivative rule can get wrong, gains of norms among them."""
+    """Central differences need no rule for second derivatives, which is where gains of norms go wrong in torch.func."""
     value, params = trained_loss(placement, **options)
     product, size = hessian_product(value, params)
     of_vector, at = flat(value, params)
     direction = torch.randn(size, dtype=torch.float64, generator=generator(5))
     gradient = torch.func.grad(of_vector)
-    step = 1e-6
+    step = 1e-7
     difference = (gradient(at + step * direction) - gradient(at - step * direction)) / (2 * step)
     assert (product(direction) - difference).norm() < 1e-6 * difference.norm()
 
