@@ -32,6 +32,12 @@ def unused(name: str, model) -> bool:
     return layer.startswith("ln") and layer not in model.placement.norms
 
 
+def least(curve: dict) -> float:
+    """Least effective rank (test) from AFTER on: at the start the prelogits are nearly the same for all pairs."""
+    found = [v for s, v in zip(curve["steps"], curve["test_effective_rank"], strict=True) if s >= AFTER]
+    return min(found or curve["test_effective_rank"])
+
+
 def within_ten_percent(cell: dict, key: str) -> list[int | None]:
     """Per seed the first checkpoint from AFTER on within 10% of that seed's minimum."""
     return [compressibility.within(curve[key], curve["steps"], after=AFTER) for curve in cell["seeds"]]
@@ -48,7 +54,7 @@ def analyse(trained: Trained, settings: Probe) -> dict:
         }
         budget = trained.config.train.steps
         cell["median_within"] = {key: times.median_time(steps, budget) for key, steps in cell["within"].items()}
-        cell["minimum"] = [min(curve["test_effective_rank"]) for curve in cell["seeds"]]
+        cell["minimum"] = [least(curve) for curve in cell["seeds"]]
     return {"cells": cells, "after": AFTER}
 
 

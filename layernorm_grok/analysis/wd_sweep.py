@@ -44,7 +44,7 @@ def draw(result: dict):
         rows = list(zip(*(cell["end_spectrum"][key]["values"] for cell in cells.values()), strict=True))
         plotting.seed_lines(axes[1, 1], decays, rows, label=text, color=color)
     axes[1, 1].set(xlabel="weight decay", ylabel="prelogits at the end (test)", yscale="log")
-    axes[1, 1].legend()
+    axes[1, 1].legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
     return fig
 
 
