@@ -47,7 +47,8 @@ def draw(result: dict):
     fig, axes = plotting.axes(2, height=2.6)
     for ax, (key, text) in zip(axes, {"max": "largest eigenvalue", "min": "smallest of the top"}.items(), strict=True):
         draw_lives(ax, result["cells"], key)
-        ax.set(xlabel="step", ylabel=text, xscale="symlog", yscale="symlog")
+        ax.set(xlabel="step", ylabel=text, xscale="symlog", yscale="log")
+        ax.set_xlim(left=0)
     axes[0].legend(fontsize=6)
     return fig
 
