@@ -44,6 +44,11 @@ class Grid:
         for axis in ("alpha", "lr", "init_scale"):
             if min(getattr(self, axis)) <= 0:
                 raise ValueError(f"grid.{axis} is {getattr(self, axis)}; expected values above 0")
+        for axis in ("weight_decay", "er_strength"):
+            if min(getattr(self, axis)) < 0:
+                raise ValueError(f"grid.{axis} is {getattr(self, axis)}; expected values of 0 or more")
+        if self.lr_reference is not None and self.lr_reference <= 0:
+            raise ValueError(f"grid.lr_reference is {self.lr_reference}; expected a value above 0")
         structures = {Placement.parse(text).structure for text in self.placement}
         if len(structures) > 1:
             raise ValueError(

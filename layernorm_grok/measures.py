@@ -5,35 +5,54 @@ None, "never", is later than any step. Seeds are paired: all cells share a seed'
 seed to have generalised says nothing of a seed that has not.
 """
 
+import math
 from collections.abc import Callable
 
 from scipy import stats
 
-from common.claims import Measurement, Study, verdict_below
+from common.claims import Measurement, Missing, Study, verdict_below
 from common.measures import at_least, columns, every, spread, steps, told
-from layernorm_grok.times import kendall_tau
 
 ORDER = ("mlp-pre", "pre", "attn-pre", "off")
 """M, M+A*, A*, No LN: fastest first."""
 
 
+class Cells(dict):
+    """Cells of a result by name; one that is not there counts as a missing result."""
+
+    def __missing__(self, name: str):
+        raise Missing(f"found no cell {name} in a result, expected an analysis over all of its config's cells")
+
+
 def cells_of(study: Study, name: str, run: str = "main") -> dict:
-    return study.result(name, run)["cells"]
+    return Cells(study.result(name, run)["cells"])
+
+
+LOST = math.nan
+"""The time of a replica that diverged: unknown, where None is never."""
 
 
 def firsts(cells: dict, *names: str) -> list[tuple]:
-    """Per seed the first crossings of several cells."""
-    return list(zip(*(cells[name]["times"]["first"] for name in names), strict=True))
+    """Per seed the first crossings of several cells; LOST where a replica diverged before one."""
+    rows = (
+        [LOST if gone else t for t, gone in zip(c["times"]["first"], c["lost"], strict=True)]
+        for c in (cells[n] for n in names)
+    )
+    return list(zip(*rows, strict=True))
 
 
-def sooner(a: int | None, b: int | None) -> bool | None:
-    """Is a before b? None where neither came."""
-    return None if a is None and b is None else b is None or (a is not None and a < b)
+def sooner(a: float | None, b: float | None) -> bool | None:
+    """Is a before b? None where neither came, or one is lost."""
+    if LOST in (a, b) or a is None and b is None:
+        return None
+    return b is None or (a is not None and a < b)
 
 
-def no_later(a: int | None, b: int | None) -> bool | None:
-    """Is a before b or with it? None where neither came."""
-    return None if a is None and b is None else b is None or (a is not None and a <= b)
+def no_later(a: float | None, b: float | None) -> bool | None:
+    """Is a before b or with it? None where neither came, or one is lost."""
+    if LOST in (a, b) or a is None and b is None:
+        return None
+    return b is None or (a is not None and a <= b)
 
 
 def partly(rows: list[bool | None]) -> str:
@@ -71,19 +90,30 @@ def fitting_does_not_predict(study: Study) -> Measurement:
     """C2: Kendall's tau over the four placements between T_train and T, per seed."""
     result = study.result("ln_position")
     known = [v for v in result["tau"] if v is not None]
+    good = [None if v is None else v < 0.7 for v in result["tau"]]
     fits = "; ".join(f"{n} {steps(result['cells'][n]['times']['t_train'])}" for n in ORDER)
     if not known:
         return Measurement(None, None, "inconclusive", 0, f"T_train: {fits}")
-    return told(spread(known), verdict_below(known, 0.7), f"T_train: {fits}")
+    return told(spread(known), partly(good), f"T_train: {fits}")
+
+
+def agreement(pairs: list[tuple[float, float]]) -> float | None:
+    """Goodman and Kruskal's gamma of (a, b) pairs: concordant less discordant over both, ties left out; None without any."""
+    signs = [(a - c) * (b - d) for i, (a, b) in enumerate(pairs) for c, d in pairs[:i]]
+    told = [sign for sign in signs if sign == sign and sign != 0]
+    return (sum(sign > 0 for sign in told) - sum(sign < 0 for sign in told)) / len(told) if told else None
 
 
 def taus(cells: dict, key: Callable[[dict], list], names=ORDER) -> list[float | None]:
-    """Per seed Kendall's tau between a list of steps and T over cells where both are known, None for fewer than three."""
+    """Per seed the agreement of a list of steps with T over the cells that generalised; None for fewer than three.
+
+    A step of None (it never came) is later than any other; LOST leaves the cell out.
+    """
     found = []
     for seed, row in enumerate(zip(*(cells[n]["first"] for n in names), strict=True)):
-        pairs = [(key(cells[n])[seed], t) for n, t in zip(names, row, strict=True)]
-        pairs = [pair for pair in pairs if None not in pair]
-        found.append(kendall_tau(*zip(*pairs, strict=True)) if len(pairs) > 2 else None)
+        pairs = [(key(cells[n])[seed], t) for n, t in zip(names, row, strict=True) if t is not None]
+        pairs = [(math.inf if a is None else a, b) for a, b in pairs if a is not LOST]
+        found.append(agreement(pairs) if len(pairs) > 2 else None)
     return found
 
 
@@ -95,11 +125,13 @@ def judged_taus(found: list[float | None], level: float, note: str) -> Measureme
 
 
 def fourier_order(study: Study) -> Measurement:
-    """C3: C_F rises to 30 times its start in the order of T; every pair of the known placements right in each seed."""
+    """C3: C_F rises to 30 times its start in the order of T; no pair of the known placements the other way in any seed."""
     cells = cells_of(study, "fourier")
     passes = "; ".join(f"{n} {steps(cells[n]['passes'])}" for n in ORDER)
     rises = "; ".join(f"{n} {steps(cells[n]['rises'])}" for n in ORDER)
-    note = f"tau over placements that generalised; C_F at 30 times its start: {rises}; at 1 (the paper's): {passes}"
+    note = (
+        f"agreement over placements that generalised; C_F at 30 times its start: {rises}; at 1 (the paper's): {passes}"
+    )
     return judged_taus(taus(cells, lambda cell: cell["rises"]), 0.99, note)
 
 
@@ -152,7 +184,8 @@ def scale_is_read(study: Study) -> Measurement:
         peak = max(values, default=0.0)
         far = all(v > 10 * t for v, t in zip(values, after(curve, "train_loss", fit), strict=True)) and peak > 1
         rises = bool(values) and peak > 1.2 * values[0]
-        good.append(all_of([far, rises, values[-1] < 0.8 * peak if first is not None and values else None]))
+        falls = values[-1] < 0.8 * peak if first is not None and values else None
+        good.append(None if fit is None else all_of([far, rises, falls]))
         peaks.append(peak)
         variants.append(gap(curve, "train_mean_norm_loss", "train_loss"))
     ends = [curve["train_unit_loss"][-1] for curve in cell["seeds"]]
@@ -181,29 +214,40 @@ def paths_of_scale(study: Study) -> Measurement:
 
 
 def value_path(study: Study) -> Measurement:
-    """C7: T(M) <= T(A^v) <= T(No LN) / 2."""
+    """C7: T(M) <= T(A^v) <= T(No LN) / 2; a No LN that never came is no earlier than the budget."""
     cells, names = cells_of(study, "attn_paths"), ("mlp-pre", "attn-pre-v", "off")
-    good = [
-        all_of([no_later(m, v), None if v is None and off is None else v is not None and (off is None or v <= off / 2)])
-        for m, v, off in firsts(cells, *names)
-    ]
+    budget = cells["off"]["budget"]
+
+    def half(v, off) -> bool | None:
+        if LOST in (v, off) or (off is None and (v is None or v > budget / 2)):
+            return None
+        return v is not None and v <= (budget if off is None else off) / 2
+
+    good = [all_of([no_later(m, v), half(v, off)]) for m, v, off in firsts(cells, *names)]
     return told(rate(good), partly(good), f"share of seeds; T: {crossings(cells, names)}")
 
 
 def query_key_path(study: Study) -> Measurement:
-    """C8: A^qk never generalises, or no sooner than No LN."""
+    """C8: A^qk generalises no sooner than No LN; of two that never do, A^qk ends with the lower test accuracy."""
     cells, names = cells_of(study, "attn_paths"), ("attn-pre-qk", "off")
-    good = [True if qk is None else bool(no_later(off, qk)) for qk, off in firsts(cells, *names)]
-    return told(rate(good), every(good), f"share of seeds; T: {crossings(cells, names)}")
+    ends = zip(*(cells[n]["final_accuracy"] for n in names), strict=True)
+    good = [
+        a < b if qk is None and off is None else no_later(off, qk)
+        for (qk, off), (a, b) in zip(firsts(cells, *names), ends, strict=True)
+    ]
+    accuracy = "; ".join(f"{n} {_numbers(cells[n]['final_accuracy'])}" for n in names)
+    return told(
+        rate(good), partly(good), f"share of seeds; T: {crossings(cells, names)}; test accuracy at the end: {accuracy}"
+    )
 
 
 def entropy_order(study: Study) -> Measurement:
-    """C9, head-averaged as in the paper: A^qk's mean entropy from T_train on below No LN's; M ends within 5% of uniform."""
-    result = study.result("attention_entropy")
-    cells = result["cells"]
+    """C9, head-averaged as in the paper: A^qk's mean entropy from step 200 on below No LN's; M ends within 5% of uniform."""
+    result, cells = study.result("attention_entropy"), cells_of(study, "attention_entropy")
 
     def means(name: str, mode: str) -> list[float]:
-        return [sum(after(c, mode, 200)) / len(after(c, mode, 200)) for c in cells[name]["seeds"]]
+        later = [after(c, mode, 200) or c[mode][-1:] for c in cells[name]["seeds"]]
+        return [sum(values) / len(values) for values in later]
 
     gaps = [off - qk for qk, off in zip(means("attn-pre-qk", "paper"), means("off", "paper"), strict=True)]
     m = [c["paper"][-1] / result["uniform"] for c in cells["mlp-pre"]["seeds"]]
@@ -283,24 +327,40 @@ def readout_identity(study: Study) -> Measurement:
 def compressed_in_order(study: Study) -> Measurement:
     """C16: per seed, tau between T and the "within 10%" steps of rank and exponent; at most one swap of four."""
     cells = cells_of(study, "compressibility")
-    by_rank = taus(cells, lambda cell: cell["within"]["test_effective_rank"])
-    by_exponent = taus(cells, lambda cell: cell["within"]["test_alpha_pl"])
+    by_rank, by_exponent = (
+        taus(cells, lambda cell, k=k: cell["within"][k]) for k in ("test_effective_rank", "test_alpha_pl")
+    )
     lesser = [None if None in pair else min(pair) for pair in zip(by_rank, by_exponent, strict=True)]
+    # Where a replica stopped with its rank still falling, its minimum, and so "within 10%" of it, is not known.
+    cut = [any(stops) for stops in zip(*(cells[n]["at_stop"]["test_effective_rank"] for n in ORDER), strict=True)]
+    judged = [None if stopped else value for value, stopped in zip(lesser, cut, strict=True)]
     medians = "; ".join(
         f"{n} {steps(cells[n]['within']['test_effective_rank'])} and {steps(cells[n]['within']['test_alpha_pl'])}"
         for n in ORDER
     )
-    note = f"lesser tau of the two; rank alone {_numbers(by_rank)}, exponent alone {_numbers(by_exponent)}; steps: {medians}"
-    return judged_taus(lesser, 0.6, note)
+    note = f"lesser agreement of the two; rank alone {_numbers(by_rank)}, exponent alone {_numbers(by_exponent)}; "
+    note += f"steps: {medians}"
+    note += (
+        f"; in {sum(cut)} seeds a placement stopped with its rank still falling, and they tell nothing"
+        if any(cut)
+        else ""
+    )
+    known = [value for value in lesser if value is not None]
+    if not known:
+        return Measurement(None, None, "inconclusive", 0, note)
+    return told(spread(known), partly([None if v is None else v > 0.6 for v in judged]), note)
 
 
 def attention_norm_is_less_compressible(study: Study) -> Measurement:
     """C17: A*'s least effective rank is no lower than No LN's."""
     cells = cells_of(study, "compressibility")
     gaps, good = [], []
-    for a, off, *came in zip(*(cells[n][k] for k in ("minimum", "first") for n in ("attn-pre", "off")), strict=True):
+    names = ("attn-pre", "off")
+    stops = zip(*(cells[n]["at_stop"]["test_effective_rank"] for n in names), strict=True)
+    rows = zip(*(cells[n][k] for k in ("minimum", "first") for n in names), strict=True)
+    for (a, off, *came), stopped in zip(rows, stops, strict=True):
         gaps.append(a - off)
-        good.append(a >= off if None not in came else None)
+        good.append(a >= off if None not in came and not any(stopped) else None)
     least = ", ".join(f"{n} {_numbers(cells[n]['minimum'])}" for n in ORDER)
     note = f"A* less No LN; least effective ranks: {least}"
     return told(spread(gaps), partly(good), note)
@@ -315,7 +375,8 @@ def decay_compresses(study: Study) -> Measurement:
     means = ", ".join(
         f"{c['weight_decay']:g}: {c['end_spectrum']['test_effective_rank']['mean']:.1f}" for c in cells.values()
     )
-    return told(spread(rho), verdict_below(rho, 0.0), f"mean effective rank at the end by lambda: {means}")
+    note = f"mean effective rank by lambda, each where it stopped: {means}"
+    return told(spread(rho), verdict_below(rho, 0.0), note)
 
 
 def no_lazy_phase(study: Study) -> Measurement:
@@ -332,15 +393,22 @@ def subtraction_changes_little(study: Study) -> Measurement:
     """C22: T with the initial output subtracted within a factor 1.5 of T without, at alpha = 1 and each seed."""
     with_it = cells_of(study, "readout_fixed_lr_subtract", "readout_fixed_lr_subtract")
     without = cells_of(study, "readout_fixed_lr_eps0", "readout_fixed_lr_eps0")
-    rows = list(zip(with_it["alpha=1"]["times"]["first"], without["alpha=1"]["times"]["first"], strict=True))
-    ratios = [None if None in row else row[0] / row[1] for row in rows]
-    good = [
-        None if a is None and b is None else r is not None and 1 / 1.5 < r < 1.5
-        for (a, b), r in zip(rows, ratios, strict=True)
-    ]
-    known = [r for r in ratios if r is not None]
+    with_it, without = with_it["alpha=1"], without["alpha=1"]
+    rows = list(zip(with_it["times"]["first"], without["times"]["first"], strict=True))
+    budget = with_it["budget"]
+
+    def close(a, b) -> bool | None:
+        """None where a time beyond the budget may still be close to the other."""
+        if None not in (a, b):
+            return 1 / 1.5 < a / b < 1.5
+        known = b if a is None else a
+        return False if known is not None and budget > 1.5 * known else None
+
+    ratios = [a / b for a, b in rows if None not in (a, b)]
     note = f"T with over T without; {steps([a for a, _ in rows])} and {steps([b for _, b in rows])}"
-    return told(spread(known), partly(good), note) if known else Measurement(None, None, "inconclusive", 0, note)
+    if not ratios:
+        return Measurement(None, None, "inconclusive", 0, note)
+    return told(spread(ratios), partly([close(a, b) for a, b in rows]), note)
 
 
 def also_without_epsilon(study: Study) -> Measurement:
@@ -364,7 +432,8 @@ def plateau(study: Study, fraction: float) -> Measurement:
     """C25: A*'s plateau of test accuracy within a quarter of the train fraction, the share of pairs whose mirror is known."""
     cells = cells_of(study, "ln_position")
     node = cells["attn-pre"]["plateau_accuracy"]
-    relative = [v / fraction for v in node["values"]]
+    good = [None if v is None else abs(v / fraction - 1) < 0.25 for v in node["values"]]
+    known = [v for v in node["values"] if v is not None]
     others = "; ".join(f"{n} {_numbers(cells[n]['plateau_accuracy']['values'])}" for n in ORDER if n != "attn-pre")
     note = f"A*'s median test accuracy from T_train half-way to T; train fraction {fraction:g}; {others}"
-    return told(node, every([abs(r - 1) < 0.25 for r in relative]), note)
+    return told(spread(known), partly(good), note) if known else Measurement(None, None, "inconclusive", 0, note)

@@ -49,10 +49,10 @@ class Model:
     """Leave gains and biases of the norms as they start."""
 
     def __post_init__(self):
-        if self.d % self.heads:
-            raise ValueError(f"model.d {self.d} is not a multiple of model.heads {self.heads}")
         if min(self.d, self.heads, self.layers, self.mlp_ratio) < 1:
             raise ValueError("model: expected d, heads, layers and mlp_ratio of at least 1")
+        if self.d % self.heads:
+            raise ValueError(f"model.d {self.d} is not a multiple of model.heads {self.heads}")
 
 
 class Output(NamedTuple):

@@ -70,6 +70,11 @@ class Train:
         for key in ("steps", "evaluate_every", "run", "save_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"train.{key} is {getattr(self, key)}; expected 1 or more")
+        for key in ("beta1", "beta2"):
+            if not 0 <= getattr(self, key) < 1:
+                raise ValueError(f"train.{key} is {getattr(self, key)}; expected 0 or more and below 1")
+        if self.stop_after < 0 or min(self.save_at, default=0) < 0:
+            raise ValueError("train.stop_after and train.save_at: found a value below 0, expected 0 or more")
 
 
 @dataclass
@@ -241,7 +246,9 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
     def save(now: int) -> None:
         kept = sorted(running + ended)
         weights = whole.subset(kept).replicas.weights() | {"replicas": torch.tensor(kept)}
+        # A checkpoint outside the schedule is for resuming alone: those that ended are in the next scheduled one too.
         state = {"replicas": whole.replicas.state(), "fit": whole.fit.clone(), "running": running, "members": members}
+        state |= {"ended": [] if now in saves or not running else ended}
         keeper.save(now, weights, state | {"streak": list(watch.streak), "since": list(watch.since)})
 
     # Resume: the newest whole checkpoint, and the metrics as they stood at that step
@@ -250,7 +257,8 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
         begin, _, saved = found
         whole.replicas.restore(saved["replicas"])
         whole.fit.copy_(saved["fit"])
-        running, members, watch.streak, watch.since = (saved[k] for k in ("running", "members", "streak", "since"))
+        running, members, ended = (saved[k] for k in ("running", "members", "ended"))
+        watch.streak, watch.since = saved["streak"], saved["since"]
     else:
         save(0)
     run.truncate(begin)
@@ -313,19 +321,22 @@ def fit(settings: Config, run: Run, where: torch.device) -> None:
                     ended, running = ended + leaving, [n for n in running if n not in leaving]
                     if not running:
                         save(now)
-            if now in saves or stop:
+            # A graph is recorded anew for fewer replicas only when that saves a quarter; a loop over them always.
+            fewer = len(running) <= (0.75 * len(members) if where.type == "cuda" else len(members) - 1)
+            if fewer or now in saves or stop:
                 whole.absorb(stack, running)
+            # Before the checkpoint, so that a resumed run has the same stack from the next step on.
+            if fewer:
+                members, stack = running, None
+            if now in saves or stop:
                 save(now)
+            if now in saves:
                 ended = []
             if stop and now < c.steps:
                 raise KeyboardInterrupt
-            # A graph is recorded anew for fewer replicas only when that saves a quarter; a loop over them always.
-            if len(running) <= (0.75 * len(members) if where.type == "cuda" else len(members) - 1):
-                whole.absorb(stack, running)
-                members, stack = running, None
     bar.close()
     if not whole.replicas.alive.any():
-        raise UserError(f"every replica diverged by step {now}; lower --grid.lr (now {settings.grid.lr})")
+        raise UserError(f"every replica diverged; lower --grid.lr (now {settings.grid.lr})")
 
 
 def main(settings: Config) -> None:

@@ -2,6 +2,7 @@
 
 import torch
 
+from common.config import UserError
 from layernorm_grok import ntk
 from layernorm_grok.analysis._driver import Probe, along
 from layernorm_grok.evaluate import Trained
@@ -13,10 +14,12 @@ KINDS = ("projected", "sum")
 class Drift:
     """||K_t - K_0|| / ||K_0|| over a fixed subset of `pairs` train pairs of a seed; ||K_0|| is kept too."""
 
-    def __init__(self, trained: Trained, pairs: int):
+    def __init__(self, trained: Trained, pairs: int, kinds=KINDS, probes: int = 8):
+        if pairs < 2:
+            raise UserError(f"found {pairs} pairs, expected 2 or more: --pairs 256")
         self.trained, self.pairs, self.start = trained, pairs, {}
         classes = trained.config.data.P + 1
-        self.vectors = {kind: ntk.vectors(kind, classes) for kind in KINDS}
+        self.vectors = {kind: ntk.vectors(kind, classes, min(probes, classes - 1)) for kind in kinds}
 
     @torch.enable_grad()
     def __call__(self, model, name: str, seed: int) -> dict:
@@ -30,6 +33,10 @@ class Drift:
         return found
 
 
-def with_drift(trained: Trained, settings: Probe, pairs: int) -> dict:
-    """Curves of the drift per cell and seed (see `along`), from step 0."""
-    return along(trained, settings, Drift(trained, pairs), "the drift of the kernel")
+def with_drift(trained: Trained, settings: Probe, pairs: int, **options) -> dict:
+    """Curves of the drift per cell and seed (see `along`), from step 0, T_train among the steps; options: of `Drift`."""
+
+    def fitted(name: str, seed: int) -> int | None:
+        return trained.times(name)["t_train"][trained.seeds.index(seed)]
+
+    return along(trained, settings, Drift(trained, pairs, **options), "the drift of the kernel", fitted)

@@ -25,6 +25,10 @@ class Probe(Analysis):
     points: int = 24
     """Checkpoints looked at per replica, spread over its life (the first and the last always)."""
 
+    def __post_init__(self):
+        if self.points < 2:
+            raise ValueError(f"points is {self.points}; expected 2 or more")
+
 
 def perform(name: str, settings_class: type, analyse: Callable, draw: Callable, finding: Callable) -> None:
     """Entry point of an analysis, see common.analysis.perform."""
@@ -52,15 +56,23 @@ def spread_out(steps: list[int], points: int) -> list[int]:
     return [steps[round(i * (len(steps) - 1) / (points - 1))] for i in range(points)]
 
 
-def along(trained: Trained, settings: Probe, measure: Callable, what: str) -> dict:
+def looked_at(steps: list[int], points: int, after: int | None) -> list[int]:
+    """`spread_out`, and the first of the steps that is `after` or later."""
+    found = [s for s in steps if after is not None and s >= after][:1]
+    return sorted({*spread_out(steps, points), *found})
+
+
+def along(trained: Trained, settings: Probe, measure: Callable, what: str, after: Callable = lambda *_: None) -> dict:
     """measure(model, cell name, seed) -> flat dict of numbers, along the life of every replica.
+
+    after(cell name, seed) -> a step or None: the first checkpoint from there on is looked at too.
 
     Result per cell: {"seeds": [{"steps": [...], key: [...], ...} per seed]}; raises UserError where the run kept too few
     checkpoints to show a development.
     """
     trained.need(4, what)
     lives = {
-        (name, seed): spread_out(trained.checkpoints_of(name, seed), settings.points)
+        (name, seed): looked_at(trained.checkpoints_of(name, seed), settings.points, after(name, seed))
         for name in chosen(trained, settings)
         for seed in trained.seeds
     }
@@ -105,7 +117,7 @@ def last(result: dict, name: str, key: str) -> dict:
     return over_seeds([curve[key][-1] for curve in result[name]["seeds"]])
 
 
-def at(curve: dict, key: str, step: float) -> float:
-    """Value of one seed's curve at the checkpoint nearest to a step."""
-    place = min(range(len(curve["steps"])), key=lambda i: abs(curve["steps"][i] - step))
-    return curve[key][place]
+def from_on(curve: dict, key: str, step: int | None) -> float | None:
+    """Value of one seed's curve at its first checkpoint from a step on; None without one."""
+    pairs = zip(curve["steps"], curve[key], strict=True)
+    return next((v for s, v in pairs if step is not None and s >= step), None)

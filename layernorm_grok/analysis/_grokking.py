@@ -1,6 +1,7 @@
 """When the cells of a grid fit and when they generalise: what most experiments of the paper come down to (sheet 3.1, 5.2)."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -34,16 +35,19 @@ def cell_result(trained: Trained, cell: str) -> dict:
     curves = {key: trained.curves(cell, key) for key in SHOWN}
     steps = curves["test_loss"][0]
     found, budget = trained.times(cell), trained.config.train.steps
+    last = [int(steps[np.isfinite(row)][-1]) for row in curves["test_loss"][1]]
     end = int(steps[-1])
     return {
         "steps": steps.tolist(),
         "curves": {key: [_digits(row) for row in values] for key, (_, values) in curves.items()},
         "times": found,
         "budget": budget,
-        "last": [int(steps[np.isfinite(row)][-1]) for row in curves["test_loss"][1]],
-        "median": {key: times.median_time(found[key], budget) for key in ("t_train", "first")},
-        "quartiles": {key: times.interquartile(found[key], budget) for key in ("t_train", "first")},
-        "interval": times.bootstrap_median(found["first"], budget),
+        "last": last,
+        "lost": [t is None and end < budget for t, end in zip(found["first"], last, strict=True)],
+        "median": {key: times.median_time(found[key], last) for key in ("t_train", "first")},
+        "quartiles": {key: times.interquartile(found[key], last) for key in ("t_train", "first")},
+        "interval": times.bootstrap_median(found["first"], last),
+        "final_accuracy": [float(row[np.isfinite(row)][-1]) for row in curves["test_accuracy"][1]],
         "update_norm": over_seeds([float(row[0]) for row in curves["update_norm"][1]]),
         "plateau_accuracy": over_seeds([plateau(steps, row, t) for row, t in _with(curves["test_accuracy"][1], found)]),
         "peak_test_loss": over_seeds([float(np.nanmax(row)) for row in curves["test_loss"][1]]),
@@ -65,8 +69,10 @@ def _with(rows, found: dict) -> list[tuple]:
 
 
 def plateau(steps, accuracy, bounds: tuple) -> float:
-    """Median test accuracy from T_train to halfway to the first crossing, or to the end (C25; sheet P12)."""
-    start, first = bounds[0] or steps[0], bounds[1] or steps[-1]
+    """Median test accuracy from T_train to halfway to the first crossing, or to the end (C25); NaN without T_train."""
+    start, first = bounds[0], bounds[1] or steps[-1]
+    if start is None:
+        return float("nan")
     inside = (steps >= start) & (steps <= max((start + first) / 2, start)) & np.isfinite(accuracy)
     return float(np.median(accuracy[inside])) if inside.any() else float("nan")
 
@@ -78,8 +84,18 @@ def instability(steps, accuracy, first: int | None) -> float | None:
 
 
 def analyse(trained: Trained, settings: Sweep) -> dict:
-    """`cells`: name -> cell_result."""
-    return {"cells": {name: cell_result(run, cell) for name, run, cell in sources(trained, settings)}}
+    """`cells`: name -> cell_result; `order`: statistics of neighbours, in the order of the cells."""
+    cells = {name: cell_result(run, cell) for name, run, cell in sources(trained, settings)}
+    return {"cells": cells, "order": [compared(cells, *pair) for pair in pairwise(cells)]}
+
+
+def compared(cells: dict, a: str, b: str) -> dict:
+    """How far the seeds agree that a comes before b: concordance, sign test, Wilcoxon (sheet 5.2)."""
+    one, other = cells[a], cells[b]
+    firsts = one["times"]["first"], other["times"]["first"]
+    # Seeds are paired only where both runs have the same ones.
+    paired = times.paired(*firsts) if len(firsts[0]) == len(firsts[1]) else {}
+    return {"first": a, "second": b, "concordance": times.concordance(*firsts, one["last"], other["last"]), **paired}
 
 
 def draw(result: dict):
@@ -134,6 +150,8 @@ def draw_times(ax, cells: dict, palette: dict) -> None:
 
 def plain_ticks(axis) -> None:
     """On a logarithmic axis of a decade or two: 200, 500, 1000, ... in plain digits."""
+    if axis.get_data_interval()[1] <= 0 or not np.isfinite(axis.get_data_interval()).all():
+        return
     axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axis.set_major_formatter("{x:g}")
     axis.set_minor_formatter(NullFormatter())

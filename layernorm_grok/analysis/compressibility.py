@@ -32,6 +32,13 @@ def unused(name: str, model) -> bool:
     return layer.startswith("ln") and layer not in model.placement.norms
 
 
+def still_falling(curve: dict, key: str, budget: int) -> bool:
+    """Whether a replica stopped before the budget with its least value in its last tenth: the true minimum is unknown."""
+    steps, values = curve["steps"], curve[key]
+    found = [(v, s) for s, v in zip(steps, values, strict=True) if s >= AFTER and v == v]
+    return steps[-1] < budget and (not found or min(found)[1] > 0.9 * steps[-1])
+
+
 def least(curve: dict) -> float:
     """Least effective rank (test) from AFTER on: at the start the prelogits are nearly the same for all pairs."""
     found = [v for s, v in zip(curve["steps"], curve["test_effective_rank"], strict=True) if s >= AFTER]
@@ -46,14 +53,16 @@ def within_ten_percent(cell: dict, key: str) -> list[int | None]:
 def analyse(trained: Trained, settings: Probe) -> dict:
     """Curves per cell and seed, "within 10%" steps of effective rank and power-law exponent on both sides, and T_gen."""
     cells = along(trained, settings, measure_of(trained), "the development of the spectrum")
+    budget = trained.config.train.steps
     for name, cell in cells.items():
         cell["first"] = trained.times(name)["first"]
         cell["within"] = {
             key: within_ten_percent(cell, key)
             for key in ("train_effective_rank", "test_effective_rank", "train_alpha_pl", "test_alpha_pl")
         }
-        budget = trained.config.train.steps
-        cell["median_within"] = {key: times.median_time(steps, budget) for key, steps in cell["within"].items()}
+        last = [curve["steps"][-1] for curve in cell["seeds"]]
+        cell["median_within"] = {key: times.median_time(steps, last) for key, steps in cell["within"].items()}
+        cell["at_stop"] = {key: [still_falling(c, key, budget) for c in cell["seeds"]] for key in cell["within"]}
         cell["minimum"] = [least(curve) for curve in cell["seeds"]]
     return {"cells": cells, "after": AFTER}
 

@@ -20,6 +20,11 @@ class Hessian(Probe):
     tolerance: float = 1e-3
     """Residual at which to stop, over the largest eigenvalue."""
 
+    def __post_init__(self):
+        super().__post_init__()
+        if not 1 <= self.top <= self.iterations:
+            raise ValueError(f"top is {self.top}, iterations {self.iterations}; expected 1 <= top <= iterations")
+
 
 def measure_of(trained: Trained, settings: Hessian):
     """Largest, mean and smallest of the top k (as the authors log) and the lowest eigenvalue, on all train pairs."""
@@ -33,6 +38,7 @@ def measure_of(trained: Trained, settings: Hessian):
         found = hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, seed, settings.tolerance)
         ends = {"max": float(found.top[0]), "mean": float(found.top.mean()), "min": found.smallest_of_top}
         residual = float(found.top_residuals[0])
+        ends["dominant"] = float(found.dominant[0])
         return ends | {"lowest": float(found.lowest[0]), "residual": residual, "products": found.iterations}
 
     return measure

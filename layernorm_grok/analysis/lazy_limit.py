@@ -23,7 +23,8 @@ def end_of(trained: Trained, settings: Lazy) -> dict:
     """Per alpha: drift at the end, train and test accuracy at the end, and the first step with train accuracy at 0.99."""
     drift = with_drift(trained, settings, settings.pairs)
     rows = {}
-    for name, cell in trained.cells.items():
+    for name in drift:
+        cell = trained.cell(name)
         steps, right = trained.curves(name, "train_accuracy")
         fits = [next((int(s) for s, v in zip(steps, row, strict=True) if v >= 0.99), None) for row in right]
         ends = {

@@ -1,7 +1,5 @@
 """Where the norm sits decides how fast it groks (paper Figs 1 and 2a; sheet C1, C2, C25, and instability after grokking)."""
 
-from itertools import pairwise
-
 from common import plotting
 from layernorm_grok import times
 from layernorm_grok.analysis._driver import colors, label, perform
@@ -11,14 +9,10 @@ from layernorm_grok.evaluate import Trained
 
 
 def analyse(trained: Trained, settings: Sweep) -> dict:
-    """The cells in the claimed order, fastest first, and how far the seeds agree with that order."""
+    """The cells in the claimed order, fastest first, and Kendall's tau of fitting and generalising by seed."""
     result = cell_results(trained, settings)
     cells = result["cells"]
     firsts = [cell["times"]["first"] for cell in cells.values()]
-    result["order"] = [
-        {"faster": a, "slower": b, "concordance": times.concordance(one, other), **times.paired(one, other)}
-        for (a, one), (b, other) in pairwise(zip(cells, firsts, strict=True))
-    ]
     fitted = [cell["times"]["t_train"] for cell in cells.values()]
     by_seed = zip(zip(*fitted, strict=True), zip(*firsts, strict=True), strict=True)
     result["tau"] = [tau(fits, comes, trained.config.train.steps) for fits, comes in by_seed]

@@ -24,13 +24,17 @@ class Identity(Analysis):
     steps: int = 100
     """Steps trained."""
 
+    def __post_init__(self):
+        if not self.alphas or not self.epsilons or min(self.alphas) <= 0 or min(self.epsilons) < 0 or self.steps < 1:
+            raise ValueError("expected alphas above 0, epsilons of 0 or more, at least one of each, and 1 step or more")
+
 
 def trajectory(
     trained: Trained, seed: int, scale: float, start: float, factor: float, eps: float, steps: int, loss_scale=1.0
 ) -> list:
     """Logits scale z U over all pairs (P^2, C) after each step; U starts `start` times larger and learns at `factor` eta."""
     config, cell = trained.config, next(iter(trained.cells.values()))
-    model = build(config, cell, seed).double()
+    model = build(config, cell, seed).double().to(trained.device)
     with torch.no_grad():
         model.unembed.mul_(start)
     body = [p for n, p in model.named_parameters() if n != "unembed"]
@@ -40,8 +44,8 @@ def trajectory(
     ]
     # foreach=False and the guard below: with epsilon 0 a weight without gradient gives 0/0, which counts as 0.
     optimiser = torch.optim.AdamW(groups, betas=(config.train.beta1, config.train.beta2), eps=eps, foreach=False)
-    rows, targets = trained.pairs(seed)[0].cpu(), trained.targets.cpu()
-    every, found = torch.arange(config.data.P**2), []
+    rows, targets = trained.pairs(seed)[0], trained.targets
+    every, found = torch.arange(config.data.P**2, device=trained.device), []
     for _ in range(steps):
         optimiser.zero_grad()
         (loss_scale * cross_entropy(scale * model(rows).logits, targets[rows]).mean()).backward()
@@ -64,12 +68,12 @@ def analyse(trained: Trained, settings: Identity) -> dict:
     """Distance between the runs by alpha and epsilon; to a run at alpha = 1; and to one whose loss is 3 times larger."""
     result = {}
     for eps in settings.epsilons:
+        plains = {seed: trajectory(trained, seed, 1.0, 1.0, 1.0, eps, settings.steps) for seed in trained.seeds}
         for alpha in settings.alphas:
             rows = []
-            for seed in trained.seeds:
+            for seed, plain in plains.items():
                 scaled = trajectory(trained, seed, alpha, 1.0, 1.0, eps, settings.steps)
                 moved = trajectory(trained, seed, 1.0, alpha, alpha, eps, settings.steps)
-                plain = trajectory(trained, seed, 1.0, 1.0, 1.0, eps, settings.steps)
                 louder = trajectory(trained, seed, alpha, 1.0, 1.0, eps, settings.steps, loss_scale=3.0)
                 rows.append(
                     {"moved": apart(scaled, moved), "plain": apart(scaled, plain), "louder": apart(scaled, louder)}
@@ -80,7 +84,8 @@ def analyse(trained: Trained, settings: Identity) -> dict:
 
 def draw(result: dict):
     """Distance of the run at alpha from its twin, from one with a tripled loss, and from the run at alpha = 1."""
-    fig, axes = plotting.axes(len(result["pairs"]), height=2.4, sharey=True)
+    fig, axes = plotting.axes(len(result["pairs"]), height=2.4, sharey=True, squeeze=False)
+    axes = axes[0]
     looks = {
         "plain": ("alpha = 1", plotting.VERMILION),
         "louder": ("loss times 3", plotting.ORANGE),

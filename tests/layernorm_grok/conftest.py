@@ -17,6 +17,8 @@ RUNS = {
     "lr_sweep": {"grid.placement": ["off"], "grid.lr": [2e-3, 4e-3]},
     "readout_fixed_lr": ALPHAS,
     "readout_scaled_lr": ALPHAS | {"grid.lr_rule": ["inv_alpha2"]},
+    "er_loss": {"grid.placement": ["off"], "grid.er_strength": [0.0, 0.1], "train.er_start": 2},
+    "init_scale": {"grid.placement": ["off"], "grid.init_scale": [0.5, 2.0]},
     "rmsnorm": {"grid.placement": ["off", "attn-pre", "pre", "mlp-pre"], "model.norm": "rms"},
     "depth3": {"grid.placement": ["off", "attn-pre", "pre", "mlp-pre"], "model.layers": 3, "data.P": 11},
     "lazy_sgd": ALPHAS | {"train.optimizer": "sgd", "train.loss": "mse", "train.subtract_init": True},

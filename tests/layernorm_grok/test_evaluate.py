@@ -5,12 +5,12 @@ import pytest
 
 from common import config
 from common.config import UserError
-from layernorm_grok.analysis._driver import Probe, along, spread_out
+from layernorm_grok.analysis._driver import Probe, along, from_on, looked_at, spread_out
 from layernorm_grok.evaluate import Trained
 from layernorm_grok.losses import cross_entropy
 from layernorm_grok.train import Config, main
 from tests.layernorm_grok.conftest import SMOKE
-from tests.papers import flags
+from tests.papers import flags, settings_class
 
 
 def test_a_model_read_back_has_the_test_loss_of_the_record(smoke_run):
@@ -86,6 +86,35 @@ def test_the_subtracted_start_is_that_of_training(tmp_path):
     assert float(cross_entropy(logits, trained.targets[rows]).mean()) == pytest.approx(
         losses[0][list(steps).index(6)], rel=1e-5
     )
+
+
+def test_the_checkpoint_after_a_step_is_looked_at_too():
+    steps = list(range(0, 1000, 50))
+    assert 300 in looked_at(steps, 3, 270) and 300 not in looked_at(steps, 3, None)
+    assert looked_at(steps, 3, 2000) == looked_at(steps, 3, None)
+    curve = {"steps": [0, 300, 950], "drift": [0.0, 7.0, 9.0]}
+    assert from_on(curve, "drift", 270) == 7.0 and from_on(curve, "drift", None) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "flags", "words"),
+    [
+        ("ntk", ["--points=1"], "points"),
+        ("ntk", ["--kinds=[sum]"], "projected"),
+        ("hessian", ["--top=0"], "top"),
+        ("readout_identity", ["--alphas=[0.0]"], "alphas"),
+        ("readout_identity", ["--alphas=[]"], "alphas"),
+    ],
+)
+def test_settings_of_an_analysis_that_cannot_work_are_told(name, flags, words):
+    with pytest.raises(UserError, match=words):
+        config.parse(settings_class("layernorm_grok", name)[1], flags)
+
+
+def test_a_sweep_analysis_of_placements_is_told(smoke_run):
+    module, settings = settings_class("layernorm_grok", "wd_sweep")
+    with pytest.raises(UserError, match="expected a sweep"):
+        module.analyse(Trained(smoke_run, "cpu"), settings())
 
 
 def test_points_are_spread_with_both_ends():

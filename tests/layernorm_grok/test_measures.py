@@ -2,7 +2,7 @@
 
 import pytest
 
-from common.claims import Study
+from common.claims import Missing, Study
 from layernorm_grok import measures
 
 ORDER = measures.ORDER
@@ -18,8 +18,10 @@ class Results(Study):
         return self.results.get((name, run), self.results.get(name))
 
 
-def timed(firsts, fits=(100, 100, 100), budget=5000, **extra) -> dict:
-    return {"times": {"first": list(firsts), "t_train": list(fits), "gen_loss": None}, "budget": budget} | extra
+def timed(firsts, fits=(100, 100, 100), budget=5000, lost=(False,) * 3, **extra) -> dict:
+    times = {"first": list(firsts), "t_train": list(fits), "gen_loss": None}
+    ends = {"final_accuracy": [0.0 if t is None else 1.0 for t in firsts], "lost": list(lost)}
+    return {"times": times, "budget": budget} | ends | extra
 
 
 def placements(*rows, name="ln_position", **extra) -> Results:
@@ -41,6 +43,46 @@ def test_what_never_came_is_not_in_order_with_what_never_came():
     nothing = placements(*[(None, None, None)] * 4)
     assert measures.placement_order(nothing).verdict == "inconclusive"
     assert measures.placement_order(nothing).value == 0
+
+
+def test_a_replica_that_diverged_is_unknown_and_not_slow():
+    study = placements((1, 2, 3), (11, 12, 13), (21, 22, 23), (31, 32, None))
+    study.results["ln_position"]["cells"]["off"]["lost"] = [False, False, True]
+    assert measures.placement_order(study).verdict == "inconclusive"
+
+
+def test_a_censored_no_ln_is_no_earlier_than_the_budget():
+    near = paths(mlp_pre=(1, 2, 3), attn_pre_v=(10, 20, 3000), off=(300, 400, None))
+    assert measures.value_path(near).verdict == "inconclusive"
+
+
+def test_a_result_over_other_cells_is_a_missing_one():
+    with pytest.raises(Missing, match="found no cell mlp-pre"):
+        measures.placement_order(Results({"ln_position": {"cells": {"pre": timed((1, 2, 3))}}}))
+
+
+def compressed(within, firsts, stopped=False) -> Results:
+    def cell(steps, first):
+        keys = ("test_effective_rank", "test_alpha_pl")
+        times = {"within": dict.fromkeys(keys, list(steps)), "at_stop": dict.fromkeys(keys, [stopped] * 3)}
+        return times | {"first": list(first), "minimum": [5.0] * 3}
+
+    return Results({"compressibility": {"cells": {n: cell(*r) for n, *r in zip(ORDER, within, firsts, strict=True)}}})
+
+
+def test_compressibility_of_replicas_that_stopped_too_early_tells_nothing():
+    firsts = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4)]
+    assert measures.compressed_in_order(compressed(firsts, firsts)).verdict == "reproduced"
+    assert measures.compressed_in_order(compressed(firsts, firsts, stopped=True)).verdict == "inconclusive"
+    assert measures.compressed_in_order(compressed(firsts[::-1], firsts)).verdict == "contradicted"
+    assert measures.attention_norm_is_less_compressible(compressed(firsts, firsts)).verdict == "reproduced"
+    assert measures.attention_norm_is_less_compressible(compressed(firsts, firsts, True)).verdict == "inconclusive"
+
+
+def test_what_never_became_periodic_counts_as_last():
+    firsts = [(1, 1, 1), (2, 2, 2), (3, 3, 3), (4, 4, 4)]
+    never = [(None,) * 3, *firsts[1:]]
+    assert measures.fourier_order(fourier_study(never, firsts)).verdict == "contradicted"
 
 
 def test_a_tie_is_no_order():
@@ -73,7 +115,11 @@ def test_value_path_needs_half_of_no_ln_and_m_first():
 
 
 def test_query_key_path():
-    assert measures.query_key_path(paths(attn_pre_qk=(None, None, 9), off=(3, None, 9))).verdict == "reproduced"
+    assert measures.query_key_path(paths(attn_pre_qk=(None, None, 9), off=(3, 4, 9))).verdict == "reproduced"
+    tie = paths(attn_pre_qk=(None, None, 9), off=(3, None, 9))
+    assert measures.query_key_path(tie).verdict == "inconclusive"
+    tie.results["attn_paths"]["cells"]["off"]["final_accuracy"] = [1.0, 0.5, 1.0]
+    assert measures.query_key_path(tie).verdict == "reproduced"
     assert measures.query_key_path(paths(attn_pre_qk=(2, 2, 2), off=(3, None, 9))).verdict == "contradicted"
 
 

@@ -97,6 +97,11 @@ def test_a_run_stopped_anywhere_resumes_to_the_same_bits(whole, tmp_path, number
     again = run(tmp_path, *STOPPING, "--resume=true")
     assert again.returncode == 0, again.stderr
     assert_same_run(whole, folder)
+    ours, theirs = Trained(folder, "cpu"), Trained(whole, "cpu")
+    for cell in theirs.cells:
+        for seed in theirs.seeds:
+            one, other = (t.model(cell, seed, 60).state_dict() for t in (ours, theirs))
+            assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 def test_a_replica_in_a_mixed_stack_is_as_if_trained_alone(tmp_path):
@@ -271,6 +276,11 @@ def test_divergence_is_told(tmp_path):
         (["--grid.placement", "[post, pre]"], ["post", "a run for each"]),
         (["--grid.placement", "[attn-pree]"], ["attn-pree", "attn-pre"]),
         (["--grid.alpha", "[0.0]"], ["grid.alpha"]),
+        (["--grid.weight_decay", "[-1.0]"], ["grid.weight_decay"]),
+        (["--grid.lr_reference", "0.0"], ["grid.lr_reference"]),
+        (["--model.heads", "0"], ["heads"]),
+        (["--train.beta2", "1.5"], ["train.beta2"]),
+        (["--train.stop_after", "-1"], ["train.stop_after"]),
         (["--seeds", "[1, 1]"], ["seeds"]),
         (["--train.steps", "0"], ["train.steps"]),
         (["--device", "cuda"], ["cuda", "--device cpu"]),
