@@ -3,10 +3,6 @@
 python abrupt_learning/bench.py          prints a table, writes results/abrupt_learning/bench.json
 """
 
-import statistics
-import subprocess
-import sys
-import time
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,20 +115,6 @@ def generation_row(rounds: int) -> dict:
     return bench.row("GPT generation, KV cache beside recomputation", *(t * 1e3 for t in times), "ms", 10.0)
 
 
-def help_row(rounds: int = 5) -> dict:
-    """train.py --help, whole process, against the 3 seconds it may take."""
-    command = [sys.executable, str(HERE / "train.py"), "--help"]
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - start
-
-    return bench.row(
-        "train.py --help, beside its budget", statistics.median(seconds() for _ in range(rounds)), 3.0, "s", 1.0
-    )
-
-
 def main(settings: Bench) -> None:
     """Measure every row, print and save them."""
     if settings.threads:
@@ -146,7 +128,7 @@ def main(settings: Bench) -> None:
         replica_row(quick, settings.rounds),
         generation_row(max(3, settings.rounds // 4)),
         *bench_nuclear.rows(),
-        help_row(),
+        bench.help_row(HERE / "train.py"),
     ]
     bench.table(rows)
     bench.write(Path(settings.out), rows)

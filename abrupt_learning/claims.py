@@ -6,13 +6,10 @@ A claim holds only if every seed of at least three is on the right side of its t
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from abrupt_learning import measures
 from common import claims, config
-from common.claims import Claim, Study
-from common.config import UserError
-from common.plain import write_json
+from common.claims import Claim
 
 SMALL, LARGE = ("quick", "medium", "gpu", "paper"), ("medium", "paper")
 HERE = "abrupt_learning"
@@ -130,23 +127,8 @@ class Judge:
 
 def main(settings: Judge) -> None:
     """Measure every claim in a study; write claims.json, claims.md and report.html; print the table."""
-    study = Study(settings.study)
-    if not (study.path / "main").is_dir():
-        raise UserError(
-            f"found no run {study.path / 'main'}, expected a study with one; make it with: make repro-abrupt"
-        )
-    rows = claims.judge(CLAIMS, study)
-    places = [
-        (heading, caption, study.path / run / "figures" / f"{name}.png") for heading, caption, run, name in FIGURES
-    ]
     intro = "Gopalani, Lubana, Hu: Abrupt Learning in Transformers (NeurIPS 2024, arXiv 2410.22244), claim by claim."
-    page = claims.write(
-        study, rows, "Abrupt learning in matrix completion", intro, [p for p in places if p[2].exists()]
-    )
-    if settings.save:
-        write_json(Path(settings.save), {"manifest": study.run("main").manifest, "claims": rows})
-    claims.print_table(rows)
-    print(page)
+    claims.publish(settings, CLAIMS, FIGURES, "Abrupt learning in matrix completion", intro, "make repro-abrupt")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,8 @@
 """Timing two ways of doing one thing, in turn so that a busy machine slows both, and the machine's matrix rate."""
 
 import statistics
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -65,6 +67,13 @@ def row(name: str, ours: float, other: float, unit: str, target: float | None, m
         "target": target,
         "machine_share": machine_share,
     }
+
+
+def help_row(script: Path, rounds: int = 5) -> dict:
+    """A row for `script --help`, whole process, against the 3 seconds it may take."""
+    command = [sys.executable, str(script), "--help"]
+    times = [_seconds(lambda: subprocess.run(command, check=True, capture_output=True)) for _ in range(rounds)]
+    return row(f"{script.name} --help, beside its budget", statistics.median(times), 3.0, "s", 1.0)
 
 
 def table(rows: list[dict]) -> None:

@@ -131,6 +131,28 @@ def write(study: Study, rows: list[dict], title: str, intro: str, figures: Seque
     return study.path / "report.html"
 
 
+def publish(
+    settings, claims: Sequence[Claim], figures: Sequence[tuple[str, str, str, str]], title: str, intro: str, mend: str
+) -> None:
+    """Measure every claim in settings.study; write claims.json, claims.md and report.html; print the table.
+
+    settings.save: also write the rows, with the manifest of the main run, to that JSON file. figures: (heading, caption, run,
+    analysis); those that are not there are left out. mend: the command that makes a study. Raises UserError without one.
+    """
+    study = Study(settings.study)
+    if not (study.path / "main").is_dir():
+        raise UserError(f"found no run {study.path / 'main'}, expected a study with one; make it with: {mend}")
+    rows = judge(claims, study)
+    places = [
+        (heading, caption, study.path / run / "figures" / f"{name}.png") for heading, caption, run, name in figures
+    ]
+    page = write(study, rows, title, intro, [place for place in places if place[2].exists()])
+    if settings.save:
+        write_json(Path(settings.save), {"manifest": study.run("main").manifest, "claims": rows})
+    print_table(rows)
+    print(page)
+
+
 def index(root: str | Path = "runs") -> Path:
     """Write <root>/index.html over all studies that have claims; returns its path."""
     paths = sorted(Path(root).glob("*/*/claims.json"))

@@ -6,10 +6,6 @@ The literal loop is the authors' in outline: three positions through nn.Multihea
 every step, the norm of the update from clones of all parameters, a .item() per metric.
 """
 
-import statistics
-import subprocess
-import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,20 +156,6 @@ def ntk_row(settings: Config, rounds: int, n: int = 512) -> dict:
     return bench.row(name, ours * 1e3, other * 1e3, "ms", 15.0)
 
 
-def help_row(rounds: int = 5) -> dict:
-    """train.py --help, whole process, against the 3 seconds it may take."""
-    command = [sys.executable, str(HERE / "train.py"), "--help"]
-
-    def seconds() -> float:
-        start = time.perf_counter()
-        subprocess.run(command, check=True, capture_output=True)
-        return time.perf_counter() - start
-
-    return bench.row(
-        "train.py --help, beside its budget", statistics.median(seconds() for _ in range(rounds)), 3.0, "s", 1.0
-    )
-
-
 def main(settings: Bench) -> None:
     """Measure every row, print and save them."""
     where = device.setup(settings.device, "fp32", settings.threads)
@@ -184,7 +166,7 @@ def main(settings: Bench) -> None:
         training_row(load("paper_figures"), where, 1, 2.5, rate, settings.rounds),
         replica_row(load("quick"), where, settings.rounds),
         ntk_row(load("paper_figures"), max(3, settings.rounds // 2)),
-        help_row(),
+        bench.help_row(HERE / "train.py"),
     ]
     print(f"{device.describe(where)}, {torch.get_num_threads()} thread(s), matrix rate {rate / 1e9:.0f} GFLOP/s")
     bench.table(rows)

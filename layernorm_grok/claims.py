@@ -6,12 +6,9 @@ A claim holds only if every seed of at least three is on the right side of its t
 """
 
 from dataclasses import dataclass
-from pathlib import Path
 
 from common import claims, config
 from common.claims import Claim, Study
-from common.config import UserError
-from common.plain import write_json
 from layernorm_grok import measures
 
 LARGE = ("medium", "gpu", "paper", "paper_figures")
@@ -145,22 +142,11 @@ class Judge:
 
 def main(settings: Judge) -> None:
     """Measure every claim in a study; write claims.json, claims.md and report.html; print the table."""
-    study = Study(settings.study)
-    if not (study.path / "main").is_dir():
-        raise UserError(f"found no run {study.path / 'main'}, expected a study with one; make it with: make repro-grok")
-    rows = claims.judge(CLAIMS, study)
-    places = [
-        (heading, caption, study.path / run / "figures" / f"{name}.png") for heading, caption, run, name in FIGURES
-    ]
     intro = (
         "Singh, Misra, Orvieto: Explaining Grokking in Transformers through the Lens of Inductive Bias "
         "(arXiv 2602.06702), claim by claim."
     )
-    page = claims.write(study, rows, "LayerNorm position and grokking", intro, [p for p in places if p[2].exists()])
-    if settings.save:
-        write_json(Path(settings.save), {"manifest": study.run("main").manifest, "claims": rows})
-    claims.print_table(rows)
-    print(page)
+    claims.publish(settings, CLAIMS, FIGURES, "LayerNorm position and grokking", intro, "make repro-grok")
 
 
 if __name__ == "__main__":

@@ -6,7 +6,10 @@ import re
 import shlex
 from pathlib import Path
 
+import torch
+
 from common import config, sweep
+from common.checkpoint import Checkpointer
 
 ROOT = Path(__file__).parents[1]
 
@@ -56,3 +59,22 @@ def assert_command_exists(command: str) -> None:
         assert Path(words[1]).is_file() or words[1] == "-m"
     else:
         assert words[0] in ("git", "cd", "source", "ruff", "wandb")
+
+
+def record(folder: Path) -> list[dict]:
+    """metrics.jsonl of a run without its wall-clock field."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
+
+
+def last_weights(folder: Path) -> dict:
+    """Weights of a run's newest checkpoint."""
+    keeper = Checkpointer(folder / "checkpoints")
+    return keeper.weights(keeper.steps()[-1])
+
+
+def assert_same_run(first: Path, second: Path) -> None:
+    """Same record, same bits."""
+    assert record(first) == record(second)
+    ours, theirs = last_weights(first), last_weights(second)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)

@@ -5,7 +5,7 @@ from itertools import pairwise
 from common import plotting
 from common.config import UserError
 from layernorm_grok.analysis._driver import Analysis, colors, over_seeds
-from layernorm_grok.analysis._grokking import cell_result, compared, draw_curves, draw_times
+from layernorm_grok.analysis._grokking import cell_result, compared, draw_sweep
 from layernorm_grok.analysis.compressibility import measure_of
 from layernorm_grok.evaluate import Trained
 
@@ -39,13 +39,7 @@ def draw(result: dict):
     cells = result["cells"]
     palette = colors(list(cells))
     fig, axes = plotting.axes(2, 2, height=4.6)
-    draw_curves(axes[0, 0], cells, "test_loss", palette)
-    axes[0, 0].set(xlabel="step", ylabel="test loss (nats)", yscale="symlog", xscale="log")
-    axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].legend()
-    draw_times(axes[0, 1], cells, palette)
-    draw_curves(axes[1, 0], cells, "update_norm", palette)
-    axes[1, 0].set(xlabel="step", ylabel="norm of the update", xscale="log", yscale="log")
+    draw_sweep(axes, cells, palette)
     axis = next(iter(cells)).partition("=")[0]
     values = [float(name.partition("=")[2]) for name in cells]
     for color, (key, text) in zip(plotting.COLORS, SHOWN.items(), strict=False):

@@ -116,6 +116,17 @@ def draw(result: dict):
     return fig
 
 
+def draw_sweep(axes, cells: dict, palette: dict) -> None:
+    """Three panels of a sweep: test loss, times, norm of the update."""
+    draw_curves(axes[0, 0], cells, "test_loss", palette)
+    axes[0, 0].set(xlabel="step", ylabel="test loss (nats)", yscale="symlog", xscale="log")
+    axes[0, 0].set_ylim(bottom=0)
+    axes[0, 0].legend()
+    draw_times(axes[0, 1], cells, palette)
+    draw_curves(axes[1, 0], cells, "update_norm", palette)
+    axes[1, 0].set(xlabel="step", ylabel="norm of the update", xscale="log", yscale="log")
+
+
 def draw_curves(ax, cells: dict, key: str, palette: dict) -> None:
     """Raw curves of every seed, thin; the seed whose crossing is the median one bold."""
     for name, cell in cells.items():

@@ -8,7 +8,7 @@ from common import plotting
 from layernorm_grok import times
 from layernorm_grok.analysis._drift import with_drift
 from layernorm_grok.analysis._driver import Probe, colors, draw_lives
-from layernorm_grok.analysis._grokking import cell_result, draw_curves, draw_times
+from layernorm_grok.analysis._grokking import cell_result, draw_sweep
 from layernorm_grok.analysis._grokking import finding as finding
 from layernorm_grok.evaluate import Trained
 
@@ -35,13 +35,7 @@ def draw(result: dict):
     cells = result["cells"]
     palette = colors(list(cells))
     fig, axes = plotting.axes(2, 2, height=4.6)
-    draw_curves(axes[0, 0], cells, "test_loss", palette)
-    axes[0, 0].set(xlabel="step", ylabel="test loss (nats)", yscale="symlog", xscale="log")
-    axes[0, 0].set_ylim(bottom=0)
-    axes[0, 0].legend()
-    draw_times(axes[0, 1], cells, palette)
-    draw_curves(axes[1, 0], cells, "update_norm", palette)
-    axes[1, 0].set(xlabel="step", ylabel="norm of the update", xscale="log", yscale="log")
+    draw_sweep(axes, cells, palette)
     draw_lives(axes[1, 1], result["drift"], "projected")
     axes[1, 1].set(xlabel="step", ylabel="NTK drift", xscale="symlog", yscale="symlog")
     axes[1, 1].set_ylim(bottom=0)

@@ -13,8 +13,8 @@ import yaml
 
 from abrupt_learning.train import Config, build, main, replicas_of
 from common import config
-from common.checkpoint import Checkpointer
 from common.config import UserError
+from tests.papers import assert_same_run, last_weights, record
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "abrupt_learning/configs/smoke.yaml"
@@ -27,23 +27,6 @@ def command(root: Path, *flags: str) -> list[str]:
 
 def run(root: Path, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run(command(root, *flags), capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-
-def record(folder: Path) -> list[dict]:
-    """metrics.jsonl without its wall-clock field."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
-
-
-def last_weights(folder: Path) -> dict[str, torch.Tensor]:
-    keeper = Checkpointer(folder / "checkpoints")
-    return keeper.weights(keeper.steps()[-1])
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    assert record(first) == record(second)
-    ours, theirs = last_weights(first), last_weights(second)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 @pytest.fixture(scope="module")

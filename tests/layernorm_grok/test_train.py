@@ -1,6 +1,5 @@
 """The training command: resume after a kill, same numbers twice, replicas as if alone, mistakes in one or two lines."""
 
-import json
 import math
 import signal
 import subprocess
@@ -13,12 +12,12 @@ import torch
 import yaml
 
 from common import config
-from common.checkpoint import Checkpointer
 from common.config import UserError
 from layernorm_grok.data import split
 from layernorm_grok.evaluate import Trained
 from layernorm_grok.grid import Grid, cells
 from layernorm_grok.train import Config, Train, Watch, build, main, stack_of
+from tests.papers import assert_same_run, last_weights, record
 
 ROOT = Path(__file__).parents[2]
 SMOKE = ROOT / "layernorm_grok/configs/smoke.yaml"
@@ -27,23 +26,6 @@ TRAIN = [sys.executable, str(ROOT / "layernorm_grok/train.py"), f"--config={SMOK
 
 def run(root: Path, *flags: str) -> subprocess.CompletedProcess:
     return subprocess.run([*TRAIN, f"--root={root}", *flags], capture_output=True, text=True, cwd=ROOT, timeout=120)
-
-
-def record(folder: Path) -> list[dict]:
-    """metrics.jsonl without its wall-clock field."""
-    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k != "time"} for row in rows]
-
-
-def last_weights(folder: Path) -> dict[str, torch.Tensor]:
-    keeper = Checkpointer(folder / "checkpoints")
-    return keeper.weights(keeper.steps()[-1])
-
-
-def assert_same_run(first: Path, second: Path) -> None:
-    assert record(first) == record(second)
-    ours, theirs = last_weights(first), last_weights(second)
-    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
 
 
 def settings_with(tmp_path, **changes) -> Config:
