@@ -43,7 +43,8 @@ class Trained:
         """The cell of that name; raises UserError with the names there are."""
         if name not in self.cells:
             raise UserError(
-                f"found no cell {name!r} in {self.run.path}, expected one of {', '.join(self.cells)}; give another --run"
+                f"found no cell {name!r} in {self.run.path}, expected some of {', '.join(self.cells)}; "
+                "give another --run, or --cells"
             )
         return self.cells[name]
 

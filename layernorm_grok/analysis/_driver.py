@@ -115,9 +115,3 @@ def draw_lives(ax, result: dict, key: str, names: list[str] | None = None, **sty
 def last(result: dict, name: str, key: str) -> dict:
     """Final value of a curve of `along`, over seeds."""
     return over_seeds([curve[key][-1] for curve in result[name]["seeds"]])
-
-
-def from_on(curve: dict, key: str, step: int | None) -> float | None:
-    """Value of one seed's curve at its first checkpoint from a step on; None without one."""
-    pairs = zip(curve["steps"], curve[key], strict=True)
-    return next((v for s, v in pairs if step is not None and s >= step), None)

@@ -18,7 +18,7 @@ SHOWN = {
 def analyse(trained: Trained, settings: Analysis) -> dict:
     """Cells by name, T eta lambda, and the spectrum of the prelogits at each replica's end."""
     cells, measure = {}, measure_of(trained)
-    if any("=" not in name for name in trained.cells):
+    if any(name.count("=") != 1 for name in trained.cells):
         raise UserError(
             f"found cells {', '.join(trained.cells)} in {trained.run.path}, expected a sweep over a number; give another --run"
         )

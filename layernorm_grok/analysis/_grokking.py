@@ -147,14 +147,13 @@ def draw_times(ax, cells: dict, palette: dict) -> None:
             ax.plot(known, [row] * len(known), "o", ms=4, mfc=face, mec=palette[name])
             if cell["median"][key] is not None:
                 ax.plot([cell["median"][key]] * 2, [row - 0.3, row + 0.3], color=palette[name], lw=1.5)
-        never = sum(t is None for t in cell["times"]["first"])
+        never, unfitted = (sum(t is None for t in cell["times"][key]) for key in ("first", "t_train"))
+        told = [f"{never} never"] * bool(never) + [f"{unfitted} stopped unfitted"] * bool(unfitted)
         if never:
             ax.plot([cell["budget"]], [row], ">", ms=5, color=palette[name])
-            ax.annotate(
-                f"{never} never", (cell["budget"], row), (-4, 6), textcoords="offset points", fontsize=6, ha="right"
-            )
+        ax.annotate(", ".join(told), (cell["budget"], row), (-4, 6), textcoords="offset points", fontsize=6, ha="right")
     ax.set_yticks(range(len(cells)), [label(name) for name in cells])
-    ax.set(xlabel="step (open: train loss 0.01, filled: test 0.99)", xscale="log")
+    ax.set(xlabel="step (open: train loss 0.01, filled: test 0.99)", xscale="log" if ax.lines else "linear")
     plain_ticks(ax.xaxis)
     ax.invert_yaxis()
 

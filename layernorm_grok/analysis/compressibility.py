@@ -102,7 +102,7 @@ def draw(result: dict):
 def finding(result: dict) -> str:
     rows = result["cells"].items()
     return "effective rank within 10% of its minimum at " + "; ".join(
-        f"{name} {'/'.join(str(s) for s in cell['within']['test_effective_rank'])}" for name, cell in rows
+        f"{name} {'/'.join(str(s or 'never') for s in cell['within']['test_effective_rank'])}" for name, cell in rows
     )
 
 

@@ -47,11 +47,11 @@ def draw(result: dict):
                 style = {"marker": "o", "mfc": palette[name]} if comes is not None else {"marker": "^", "mfc": "white"}
                 axes[1, 1].plot(fits, comes or cell["budget"], color=palette[name], ls="", ms=5, **style)
         axes[1, 1].plot([], [], "o", color=palette[name], label=label(name))
-    axes[1, 1].set(
-        xlabel="step: train loss at 0.01", ylabel="step: test at 0.99 (triangle: never)", xscale="log", yscale="log"
-    )
-    plain_ticks(axes[1, 1].xaxis)
-    plain_ticks(axes[1, 1].yaxis)
+    axes[1, 1].set(xlabel="step: train loss at 0.01", ylabel="step: test at 0.99 (triangle: never)")
+    if any(t is not None for cell in cells.values() for t in cell["times"]["t_train"]):
+        axes[1, 1].set(xscale="log", yscale="log")
+        plain_ticks(axes[1, 1].xaxis)
+        plain_ticks(axes[1, 1].yaxis)
     return fig
 
 

@@ -5,8 +5,9 @@ from typing import Literal
 
 from common import plotting
 from layernorm_grok.analysis._drift import with_drift
-from layernorm_grok.analysis._driver import Probe, draw_lives, from_on, over_seeds, perform
+from layernorm_grok.analysis._driver import Probe, draw_lives, over_seeds, perform
 from layernorm_grok.evaluate import Trained
+from layernorm_grok.measures import from_on
 
 
 @dataclass
@@ -57,7 +58,7 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    return "drift when the train loss reaches 0.01: " + "; ".join(
+    return "drift at the first checkpoint after the train loss came to 0.01: " + "; ".join(
         f"{name} {'/'.join('-' if v is None else f'{v:.1f}' for v in cell['at_fit']['values'])}"
         for name, cell in result["cells"].items()
     )

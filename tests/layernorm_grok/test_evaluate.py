@@ -5,9 +5,10 @@ import pytest
 
 from common import config
 from common.config import UserError
-from layernorm_grok.analysis._driver import Probe, along, from_on, looked_at, spread_out
+from layernorm_grok.analysis._driver import Probe, along, looked_at, spread_out
 from layernorm_grok.evaluate import Trained
 from layernorm_grok.losses import cross_entropy
+from layernorm_grok.measures import from_on
 from layernorm_grok.train import Config, main
 from tests.layernorm_grok.conftest import SMOKE
 from tests.papers import flags, settings_class
