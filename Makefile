@@ -33,7 +33,7 @@ repro-grok: setup ## LayerNorm position and grokking: train, analyse, draw, judg
 repro-blocks repro-icl repro-capacity:
 	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-grok" >&2; exit 2
 
-test: setup ## the whole suite (about two minutes on 2 cores)
+test: setup ## the whole suite (about four minutes on 2 cores)
 	$(BIN)/python -m pytest
 
 test-slow: setup ## the long tests
