@@ -149,7 +149,7 @@ def test_all_cells_of_a_seed_share_split_and_weights_and_weight_norm_counts_what
 
 
 def test_the_step_equals_torch_adamw(tmp_path):
-    """Twenty steps on one cell against torch.optim.AdamW and torch's cross-entropy, float64 weights in mind."""
+    """Twenty float32 steps of one cell against torch.optim.AdamW and torch's cross-entropy in float64."""
     settings = settings_with(tmp_path, seeds=[0], grid={"placement": ["pre"]}, train={"steps": 20})
     main(settings)
     model = build(settings, cells(settings.grid)[0], 0).double()
