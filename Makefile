@@ -1,12 +1,14 @@
 # Every recipe is commands that can be copied: what make adds is the order.
 PYTHON ?= python3
 PRESET ?= quick
+STUDY ?= $(PRESET)
+SEEDS ?=
 WORKERS ?= 2
 THREADS ?= 1
 
 BIN := .venv/bin
 
-.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity test test-slow lint format bench report
+.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity check-abrupt check-grok test test-slow lint format bench report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,13 +24,23 @@ setup: .venv/installed ## make .venv with everything (one to two minutes; nothin
 
 repro: repro-abrupt repro-grok ## all papers, one after another (PRESET=quick|medium|gpu|paper)
 
+# A paper's study: train, analyse, draw, judge. SEEDS="[6, 7, 8]" STUDY=second makes another one beside it.
+define reproduce
+	$(BIN)/python -m common.sweep $(1)/configs/sweep.yaml --preset $(PRESET) --study $(STUDY) $(if $(SEEDS),--seeds "$(SEEDS)") --workers $(WORKERS) --threads $(THREADS); \
+	failed=$$?; $(BIN)/python $(1)/claims.py --study runs/$(1)/$(STUDY) && exit $$failed
+endef
+
 repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper)
-	$(BIN)/python -m common.sweep abrupt_learning/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS); \
-	failed=$$?; $(BIN)/python abrupt_learning/claims.py --study runs/abrupt_learning/$(PRESET) && exit $$failed
+	$(call reproduce,abrupt_learning)
 
 repro-grok: setup ## LayerNorm position and grokking: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper|paper_figures)
-	$(BIN)/python -m common.sweep layernorm_grok/configs/sweeps/$(PRESET).yaml --workers $(WORKERS) --threads $(THREADS); \
-	failed=$$?; $(BIN)/python layernorm_grok/claims.py --study runs/layernorm_grok/$(PRESET) && exit $$failed
+	$(call reproduce,layernorm_grok)
+
+check-abrupt: setup ## compare your study of abrupt learning with the published one, a line for what departs
+	$(BIN)/python abrupt_learning/claims.py --study runs/abrupt_learning/$(STUDY) --against results/abrupt_learning/$(PRESET).json
+
+check-grok: setup ## compare your study of grokking with the published one, a line for what departs
+	$(BIN)/python layernorm_grok/claims.py --study runs/layernorm_grok/$(STUDY) --against results/layernorm_grok/$(PRESET).json
 
 repro-blocks repro-icl repro-capacity:
 	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-grok" >&2; exit 2

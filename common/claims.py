@@ -1,63 +1,115 @@
-"""The claims of a paper, what a study measured of each, and the page that says which hold.
+"""A claim of a paper, its number per seed, its bounds, and the verdict that follows from a study.
 
     python -m common.claims [RUNS]     an index over all studies below RUNS (by default runs)
 
-A verdict is never one lucky seed: see `verdict_below`. A claim that a study's preset is not meant to reach is "not at
-this scale", one whose run or result is missing is "inconclusive", and an error in the measuring code stays an error.
+A claim stands in the file of the experiment that makes its number. Each of at least three seeds meets all bounds:
+"reproduced"; none does: "contradicted"; anything else, a missing result included: "inconclusive". A claim that a study's
+preset is not meant to reach is "not at this scale". An error in the measuring code stays an error.
 """
 
 import argparse
+import importlib
 import json
 import math
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
-import numpy as np
+from common import experiment, report
+from common.config import EXIT_MISTAKE, UserError
+from common.plain import plain, write_atomic
+from common.run import Run
 
-from common import report
-from common.config import EXIT_MISTAKE
-from common.plain import plain, write_atomic, write_json
-from common.run import Run, UserError
+Numbers = list | dict[str, list]
+"""A number per seed, or several under their names. inf: it never came. None: this seed cannot tell."""
 
 
 class Missing(UserError):
-    """A run or a result that a measurement needs is not there."""
-
-
-@dataclass(frozen=True)
-class Measurement:
-    """What a study says of a claim. error: half-width of the 95% t-interval over `seeds` seeds, None for one seed."""
-
-    value: float | str | None
-    error: float | None
-    verdict: str
-    seeds: int
-    note: str = ""
-
-    def __post_init__(self):
-        if self.verdict not in report.VERDICTS:
-            raise ValueError(f"found verdict {self.verdict!r}, expected one of {', '.join(report.VERDICTS)}")
+    """A run or a result that a claim needs is not there, or does not fit the others."""
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A falsifiable sentence of a paper.
+    """A falsifiable sentence of a paper, and what would show it in a study.
 
-    source: figure, table or section. expected: the paper's value and our threshold, fixed before the run.
-    presets: those that can test it. measure: Study -> Measurement; it lets `Missing` through.
-    command: makes what `measure` reads; {study} in it stands for the study's folder.
+    source: figure, table or section. paper: the paper's own number, as text. presets: those that can test it.
+    number: the needed results, in order -> Numbers. needs: results by name, those of other runs than main as "run/name"; by
+    default the one of the file that the claim stands in. unit: what is counted, where number gives a single list.
+    above, below: bounds that every seed must be beyond; within: (low, high), ends included; each a value, or one per name.
+    note: the needed results -> a remark. min_seeds: 1 only for what has no seeds, such as a solver or an identity.
     """
 
     id: str
     statement: str
+    _: KW_ONLY
     source: str
-    expected: str
     presets: tuple[str, ...]
-    measure: Callable[["Study"], Measurement]
-    command: str
+    number: Callable[..., Numbers]
+    unit: str = ""
+    above: float | dict[str, float] | None = None
+    below: float | dict[str, float] | None = None
+    within: tuple[float, float] | dict[str, tuple[float, float]] | None = None
+    paper: str = ""
+    needs: tuple[str, ...] = ()
+    note: Callable[..., str] | None = None
+    min_seeds: int = 3
+
+    def __post_init__(self):
+        if not self.bounds:
+            raise ValueError(f"{self.id}: found no bound, expected above, below or within")
+
+    @property
+    def bounds(self) -> list[dict]:
+        """Every bound as {name, kind, value}, in the order of the names."""
+        given = [(kind, getattr(self, kind)) for kind in ("above", "below", "within")]
+        named = [(kind, v if isinstance(v, dict) else {self.unit: v}) for kind, v in given if v is not None]
+        rows = [{"name": name, "kind": kind, "value": v} for kind, values in named for name, v in values.items()]
+        names = list(dict.fromkeys(row["name"] for row in rows))
+        return sorted(rows, key=lambda row: names.index(row["name"]))
+
+    @property
+    def expected(self) -> str:
+        """The bounds in words."""
+        return "; ".join(f"{row['name']} {_bound(row)}".strip() for row in self.bounds)
+
+    def values(self, *results: dict) -> dict[str, list]:
+        """The numbers by name, a value per seed (None for NaN), from the needed results."""
+        found = self.number(*results)
+        named = found if isinstance(found, dict) else {self.unit: found}
+        if unknown := {row["name"] for row in self.bounds} - set(named):
+            raise KeyError(f"{self.id}: bounds for {sorted(unknown)}, numbers for {list(named)}")
+        return {name: [_known(value) for value in values] for name, values in named.items()}
+
+    def verdict(self, values: dict[str, list]) -> str:
+        """Verdict on numbers by name."""
+        judged = [values[row["name"]] for row in self.bounds]
+        met = [self.met([column[seed] for column in judged]) for seed in range(len(judged[0]))]
+        if len(met) < self.min_seeds:
+            return "inconclusive"
+        return "reproduced" if all(met) else "contradicted" if not any(m is not False for m in met) else "inconclusive"
+
+    def met(self, numbers: list) -> bool | None:
+        """Does a seed meet all bounds? numbers: one per bound. None where it cannot tell and nothing else refutes."""
+        seen = [None if n is None else _meets(n, row) for n, row in zip(numbers, self.bounds, strict=True)]
+        return False if False in seen else None if None in seen else True
+
+
+@dataclass(frozen=True)
+class Paper:
+    """What claims.py says of a paper. full_scale: presets of the paper's own size; elsewhere verdicts are "at reduced scale".
+
+    picture: the experiment whose figure opens the page, as "run/name". sentence: what it shows.
+    """
+
+    name: str
+    title: str
+    citation: str
+    target: str
+    full_scale: tuple[str, ...]
+    picture: str
+    sentence: str
 
 
 class Study:
@@ -72,85 +124,145 @@ class Study:
         main = Run(self.path / "main")
         return (main.config().get("preset") if main.config_path.exists() else None) or self.path.name
 
-    def run(self, name: str = "main") -> Run:
-        """The run of that name; raises Missing."""
-        if not (self.path / name / "config.yaml").exists():
-            raise Missing(f"found no run {self.path / name}")
-        return Run.open(self.path / name)
+    def result(self, need: str) -> dict:
+        """The result "run/name", or "name" of the run main; raises Missing for it, and later for a key it lacks."""
+        path = self.file(need, "results", "json")
+        if not path.exists():
+            raise Missing(f"found no {path}")
+        return json.loads(path.read_text(encoding="utf-8"), object_hook=lambda pairs: _Result(pairs, path))
 
-    def result(self, name: str, run: str = "main") -> dict:
-        """results/<name>.json of a run; raises Missing."""
-        if not (self.run(run).path / "results" / f"{name}.json").exists():
-            raise Missing(f"found no result {name} in {self.path / run}")
-        return self.run(run).read(name)
-
-
-def interval(values: Sequence[float]) -> tuple[float, float | None]:
-    """(mean, half-width of the 95% t-interval) over seeds; the half-width is None for a single one."""
-    from scipy.special import stdtrit
-
-    values = np.asarray(values, dtype=float)
-    if len(values) == 1:
-        return float(values[0]), None
-    return float(values.mean()), float(stdtrit(len(values) - 1, 0.975) * values.std(ddof=1) / math.sqrt(len(values)))
+    def file(self, need: str, folder: str, suffix: str) -> Path:
+        """Where an experiment's file lies, such as figures/loss.png of the run main."""
+        run, _, name = need.rpartition("/")
+        return self.path / (run or "main") / folder / f"{name}.{suffix}"
 
 
-def verdict_below(values: Sequence[float], threshold: float, min_seeds: int = 3) -> str:
-    """Verdict on "every seed is below threshold".
+class _Result(dict):
+    """Part of a result; a key that is not there counts as a missing result."""
 
-    Of at least min_seeds seeds: "reproduced" where each is, "contradicted" where none is; else "inconclusive".
-    min_seeds: 1 only for a claim about one given model, or about a solver, which has no seeds.
-    """
-    if len(values) < max(min_seeds, 1):
-        return "inconclusive"
-    if all(value < threshold for value in values):
-        return "reproduced"
-    return "contradicted" if all(value >= threshold for value in values) else "inconclusive"
+    def __init__(self, pairs: dict, path: Path):
+        super().__init__(pairs)
+        self.path = path
+
+    def __missing__(self, key: str):
+        raise Missing(f"found no {key} in {self.path}, expected an analysis over all that its config names")
 
 
-def verdict_above(values: Sequence[float], threshold: float, min_seeds: int = 3) -> str:
-    """Verdict on "every seed is above threshold", by the rule of `verdict_below`."""
-    return verdict_below([-value for value in values], -threshold, min_seeds)
+def by_seed(*columns: Sequence) -> list[tuple]:
+    """The values of several columns, a tuple per seed; raises Missing where they have different numbers of seeds."""
+    if len({len(column) for column in columns}) > 1:
+        raise Missing(f"found {', '.join(str(len(c)) for c in columns)} seeds in what is compared, expected as many")
+    return list(zip(*columns, strict=True))
 
 
-def judge(claims: Sequence[Claim], study: Study) -> list[dict]:
-    """A row of claims.json per claim, in the order of their ids."""
-    return sorted((_row(claim, study) for claim in claims), key=_natural)
+def collect(paper: Paper, count: int) -> list[Claim]:
+    """The CLAIMS of every experiment of a paper, C1 to C<count>; raises ValueError where one is missing or doubled."""
+    found = []
+    for path in sorted((experiment.ROOT / paper.name / "analysis").glob("[!_]*.py")):
+        module = importlib.import_module(f"{paper.name}.analysis.{path.stem}")
+        found += [replace(c, needs=c.needs or (path.stem,)) for c in getattr(module, "CLAIMS", [])]
+    found.sort(key=lambda claim: _natural(claim.id))
+    expected = [f"C{number}" for number in range(1, count + 1)]
+    if (ids := [claim.id for claim in found]) != expected:
+        raise ValueError(f"found the claims {', '.join(ids)}, expected C1 to C{count}, each once")
+    return found
 
 
-def write(study: Study, rows: list[dict], title: str, intro: str, figures: Sequence[tuple[str, str, Path]]) -> Path:
-    """Write claims.json, claims.md and report.html into the study's folder; returns the page's path.
-
-    intro: plain text, paragraphs apart by an empty line. figures: (heading, caption, path of a PNG).
-    """
-    rows = sorted(rows, key=_natural)
-    manifest = Run(study.path / "main").manifest
-    write_json(study.path / "claims.json", rows)
-    write_atomic(study.path / "claims.md", report.markdown(rows, title, intro))
-    write_atomic(study.path / "report.html", report.page(rows, title, intro, figures, manifest, study.path))
-    return study.path / "report.html"
+def judge(paper: Paper, claims: Sequence[Claim], study: Study) -> list[dict]:
+    """A row of claims.json per claim."""
+    return [_row(paper, claim, study) for claim in claims]
 
 
-def publish(
-    settings, claims: Sequence[Claim], figures: Sequence[tuple[str, str, str, str]], title: str, intro: str, mend: str
-) -> None:
-    """Measure every claim in settings.study; write claims.json, claims.md and report.html; print the table.
+def _row(paper: Paper, claim: Claim, study: Study) -> dict:
+    here = study.preset in claim.presets
+    home = study.path if here else study.path.parent / claim.presets[0]
+    values, seeds, note = {}, [], f"Measured at preset {' or '.join(claim.presets)}"
+    verdict, missing = "not at this scale", claim.needs[0]
+    if here:
+        values, seeds, note, missing = _measured(paper, claim, study)
+        verdict = claim.verdict(values) if values else "inconclusive"
+    return {
+        "id": claim.id,
+        "statement": claim.statement,
+        "source": claim.source,
+        "preset": study.preset,
+        **headline(values),
+        "expected": claim.expected,
+        "verdict": verdict,
+        "command": experiment.command(paper.name, missing, home),
+        "reduced": study.preset not in paper.full_scale,
+        "paper": claim.paper,
+        "bounds": claim.bounds,
+        "values": {name: [written(value) for value in column] for name, column in values.items()},
+        "seeds": seeds,
+        "note": note,
+        "figure": claim.needs[0],
+    }
 
-    settings.save: also write the rows, with the manifest of the main run, to that JSON file. figures: (heading, caption, run,
-    analysis); those that are not there are left out. mend: the command that makes a study. Raises UserError without one.
-    """
-    study = Study(settings.study)
-    if not (study.path / "main").is_dir():
-        raise UserError(f"found no run {study.path / 'main'}, expected a study with one; make it with: {mend}")
-    rows = judge(claims, study)
-    places = [
-        (heading, caption, study.path / run / "figures" / f"{name}.png") for heading, caption, run, name in figures
-    ]
-    page = write(study, rows, title, intro, [place for place in places if place[2].exists()])
-    if settings.save:
-        write_json(Path(settings.save), {"manifest": study.run("main").manifest, "claims": rows})
-    print_table(rows)
-    print(page)
+
+def _measured(paper: Paper, claim: Claim, study: Study) -> tuple[dict, list, str, str]:
+    """(values, seeds, note, the need whose command mends or makes it); values are empty where something is missing."""
+    results, need = [], claim.needs[0]
+    try:
+        for need in claim.needs:
+            results.append(study.result(need))
+        seeds = [result["seeds"] for result in results]
+        if differ := next((n for n, s in zip(claim.needs, seeds, strict=True) if len(s) != len(seeds[0])), None):
+            raise Missing(
+                f"found {len(seeds[0])} seeds in {claim.needs[0]} and another number in {differ}, expected as many"
+            )
+        values = claim.values(*results)
+        return values, seeds[0], claim.note(*results) if claim.note else "", claim.needs[0]
+    except Missing as missing:
+        return {}, [], f"{missing}; make it with: {experiment.command(paper.name, need, study.path)}", need
+
+
+def headline(values: dict[str, list]) -> dict:
+    """measured and error of a row: mean and half-width of the 95% t-interval of the first numbers; as text with a never."""
+    first = next(iter(values.values()), [])
+    known = [value for value in first if value is not None]
+    if known and all(math.isfinite(value) for value in known):
+        mean, error = experiment.interval(known)
+        return {"measured": mean, "error": error}
+    return {"measured": ", ".join(number_text(written(value)) for value in first) or None, "error": None}
+
+
+def number_text(value: float | str | None) -> str:
+    """One written number, four digits of it."""
+    return value if isinstance(value, str) else "–" if value is None else f"{value:.4g}".replace("-", "−")
+
+
+def written(value: float | None) -> float | str | None:
+    """A number as claims.json has it: inf as "never"."""
+    return "never" if value == math.inf else plain(value)
+
+
+def number_of(value: float | str | None) -> float | None:
+    """Back from `written`."""
+    return math.inf if value == "never" else value
+
+
+def _known(value) -> float | None:
+    return None if value is None or value != value else float(value)
+
+
+def _meets(number: float, bound: dict) -> bool:
+    value = bound["value"]
+    if bound["kind"] == "within":
+        return value[0] <= number <= value[1]
+    return number > value if bound["kind"] == "above" else number < value
+
+
+def _bound(bound: dict) -> str:
+    value = bound["value"]
+    if bound["kind"] == "within":
+        return f"from {value[0]:g} to {value[1]:g}"
+    return f"{'>' if bound['kind'] == 'above' else '<'} {value:g}"
+
+
+def _natural(text: str) -> list:
+    """Sort key that puts C2 before C10."""
+    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", text)]
 
 
 def index(root: str | Path = "runs") -> Path:
@@ -161,45 +273,6 @@ def index(root: str | Path = "runs") -> Path:
     studies = [(path.parent, Study(path.parent).preset, json.loads(path.read_text())) for path in paths]
     write_atomic(Path(root) / "index.html", report.index(studies))
     return Path(root) / "index.html"
-
-
-def print_table(rows: list[dict]) -> None:
-    """Print the rows, a line each."""
-    print(report.terminal(rows))
-
-
-def _row(claim: Claim, study: Study) -> dict:
-    here = study.preset in claim.presets
-    # A claim of another scale is measured in the study of that name beside this one.
-    home = study.path if here else study.path.parent / claim.presets[0]
-    command = claim.command.replace("{study}", str(home))
-    elsewhere = Measurement(None, None, "not at this scale", 0, f"Measured at preset {' or '.join(claim.presets)}")
-    found = _measure(claim, study, command) if here else elsewhere
-    return {
-        "id": claim.id,
-        "statement": claim.statement,
-        "source": claim.source,
-        "preset": study.preset,
-        "measured": plain(found.value),
-        "error": plain(found.error),
-        "expected": claim.expected,
-        "verdict": found.verdict,
-        "command": command,
-        "seeds": found.seeds,
-        "note": found.note,
-    }
-
-
-def _measure(claim: Claim, study: Study, command: str) -> Measurement:
-    try:
-        return claim.measure(study)
-    except Missing as missing:
-        return Measurement(None, None, "inconclusive", 0, f"{missing}; make it with: {command}")
-
-
-def _natural(row: dict) -> list:
-    """Sort key that puts C2 before C10."""
-    return [int(part) if part.isdigit() else part for part in re.split(r"(\d+)", row["id"])]
 
 
 def main(argv: list[str] | None = None) -> int:

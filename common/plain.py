@@ -93,3 +93,8 @@ def make_folder(path: Path) -> None:
         path.mkdir(parents=True, exist_ok=True)
     except FileNotFoundError as error:
         raise PermissionError(errno.EACCES, "no folder can be made", str(path)) from error
+
+
+def steps(values, separator: str = "/") -> str:
+    """Steps of the seeds as text, None and infinity as never: 600/725/never."""
+    return separator.join("never" if v is None or v == math.inf else f"{v:.0f}" for v in values)

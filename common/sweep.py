@@ -1,10 +1,12 @@
 """A sweep file in the W&B format, run here by a pool of processes, on Slurm, or (grid and random) by `wandb agent`.
 
-    python -m common.sweep FILE [--workers 2] [--threads 1] [--slurm] [--dry_run] [--seed 0]
+    python -m common.sweep FILE [--preset quick] [--study NAME] [--seeds LIST] [--workers 2] [--threads 1] [--slurm] [--dry_run]
 
 W&B keys: program, name, method (grid or random), parameters (dotted names), command, run_cap. Ours: the method `list`
-with `runs`, a list of {flag: value} in which `program` replaces the one above and `config` may be a list; `study`, by
-default the sweep's name (under `wandb agent` make it a parameter); `slurm`, submitit's settings.
+with `runs`, a list of {flag: value} in which `config` may be a list and lies over `base`, the config of every training run;
+{experiment: NAME, run: RUN} is the analysis that configs/NAME.yaml names, of a run of the study (main by default); an entry
+with `presets` belongs to those alone. {preset} and {study} in a text are filled in. `study`: by default the preset, or the
+sweep's name (under `wandb agent` make it a parameter); `slurm`: submitit's settings.
 
 A run of a train.py lives in runs/<paper>/<study>/<name>: it is skipped when finished and resumed when begun. Any other
 program, such as an analysis, runs every time. A job waits for the earlier runs whose folders are among its flags, and
@@ -28,11 +30,10 @@ from pathlib import Path
 import yaml
 
 from common import pool
-from common.config import EXIT_INTERRUPTED, EXIT_MISTAKE
+from common.config import EXIT_INTERRUPTED, EXIT_MISTAKE, UserError
 from common.plain import from_yaml
-from common.run import UserError
 
-KEYS = ("program", "name", "method", "parameters", "command", "run_cap", "runs", "study", "slurm")
+KEYS = ("program", "base", "name", "method", "parameters", "command", "run_cap", "runs", "study", "slurm")
 IDLE_KEYS = ("description", "project", "entity", "metric")  # W&B's own: they change nothing here.
 COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 NEEDS = {"grid": ["parameters"], "random": ["parameters", "run_cap"], "list": ["runs"]}
@@ -48,17 +49,39 @@ DISTRIBUTIONS = {
 }
 
 
-def load(path: str | Path) -> dict:
-    """The sweep in a YAML file, its keys checked; `name` is by default the file's, `study` the name."""
+def load(path: str | Path, preset: str | None = None, study: str | None = None) -> dict:
+    """The sweep in a YAML file, its keys checked, {preset} and {study} filled in; `name` is by default the file's."""
     try:
-        sweep = from_yaml(Path(path).read_text())
+        sweep = from_yaml(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"found no readable sweep file {path} ({error.strerror})") from None
     except yaml.YAMLError as error:
         raise UserError(f"found no valid YAML in {path}: {' '.join(str(error).split())}") from None
     _check(sweep, [*KEYS, *IDLE_KEYS], ["method"], path)
     name = sweep.get("name", Path(path).stem)
-    return {"name": name, "study": name, "command": COMMAND} | sweep
+    study = study or preset or sweep.get("study", name)
+    sweep = _filled({"name": name, "command": COMMAND, "preset": preset} | sweep | {"study": study}, preset, study)
+    if sweep["method"] == "list" and isinstance(sweep.get("runs"), list):
+        sweep["runs"] = [entry for entry in sweep["runs"] if _belongs(entry, preset)]
+    return sweep
+
+
+def _filled(value, preset: str | None, study: str):
+    """The value with {preset} and {study} of its texts replaced."""
+    if isinstance(value, dict):
+        return {key: _filled(item, preset, study) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_filled(item, preset, study) for item in value]
+    if not isinstance(value, str):
+        return value
+    if "{preset}" in value and not preset:
+        raise UserError(f"found {value} in the sweep and no preset, expected one, such as: --preset quick")
+    return value.replace("{preset}", preset or "").replace("{study}", study)
+
+
+def _belongs(entry, preset: str | None) -> bool:
+    """Whether an entry is part of the preset's study."""
+    return not isinstance(entry, dict) or preset is None or preset in entry.get("presets", [preset])
 
 
 def runs(sweep: dict, seed: int = 0) -> list[dict]:
@@ -77,14 +100,24 @@ def runs(sweep: dict, seed: int = 0) -> list[dict]:
     return [{"name": _name(sweep["name"], run, swept)} | run for run in itertools.islice(drawn, cap)]
 
 
-def jobs(sweep: dict, seed: int = 0) -> list[pool.Job]:
-    """The jobs of a sweep in order; raises UserError where two have one name."""
+def jobs(sweep: dict, seed: int = 0, seeds: str | None = None) -> list[pool.Job]:
+    """The jobs of a sweep in order, training runs with `seeds` if given; raises UserError where two have one name."""
     made = []
     for entry in runs(sweep, seed):
-        made.append(_job(sweep, entry, made))
+        made.append(_job(sweep, _analysis(sweep, entry) if "experiment" in entry else entry, made, seeds))
     if twice := [name for name, count in Counter(job.name for job in made).items() if count > 1]:
         raise UserError(f"found several runs named {twice[0]}, expected a name each; tell them apart with the key name")
     return made
+
+
+def _analysis(sweep: dict, entry: dict) -> dict:
+    """{experiment: NAME, run: RUN} as an entry with program, config and the path of the run."""
+    from common.experiment import script_of
+
+    paper, name = Path(sweep.get("program", "")).parent.as_posix(), entry["experiment"]
+    run = Path("runs", paper, sweep["study"], entry.get("run", "main"))
+    made = {"name": f"analyse_{name}", "program": script_of(paper, name), "config": f"{paper}/configs/{name}.yaml"}
+    return made | {key: value for key, value in entry.items() if key != "experiment"} | {"run": run.as_posix()}
 
 
 def _check(mapping, known, needed: list[str], place) -> None:
@@ -135,22 +168,29 @@ def _name(sweep: str, run: dict, swept: list[str]) -> str:
     return re.sub(r"[^\w.=+-]+", "-", "_".join(parts))
 
 
-def _job(sweep: dict, entry: dict, earlier: list[pool.Job]) -> pool.Job:
+def _job(sweep: dict, entry: dict, earlier: list[pool.Job], seeds: str | None) -> pool.Job:
     program = Path(entry.get("program", sweep.get("program", "")))
     trains = program.name == "train.py"
     if not program.is_file():
         raise UserError(f"found no program {program} for run {entry}, expected the path of a script from here")
     if trains and "name" not in entry:
         raise UserError(f"found no name in run {entry}, expected one: it names the run's folder")
-    flags = {key: value for key, value in entry.items() if key not in ("program", "name", "after")}
+    flags = {key: value for key, value in entry.items() if key not in ("program", "name", "after", "presets")}
     name = str(entry.get("name", program.stem))
     study = str(flags.get("study", sweep["study"]) if trains else sweep["study"])
     paper = program.parent.parent if program.parent.name == "analysis" else program.parent
     home = Path("runs", paper.name, study)
     if trains:
-        flags |= {"study": study, "name": name} | ({"resume": True} if (home / name).exists() else {})
+        configs = [*_listed(sweep.get("base", [])), *_listed(flags.get("config", []))]
+        flags = ({"config": configs} if configs else {}) | {k: v for k, v in flags.items() if k != "config"}
+        flags |= {"study": study, "name": name} | ({"seeds": seeds} if seeds else {})
+        flags |= {"resume": True} if (home / name).exists() else {}
     command, after = _command(sweep["command"], program, flags), _after(entry.get("after", []), flags, earlier)
     return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, after)
+
+
+def _listed(value) -> list:
+    return value if isinstance(value, list) else [value]
 
 
 def _after(asked: list[str], flags: dict, earlier: list[pool.Job]) -> tuple[str, ...]:
@@ -164,8 +204,7 @@ def _after(asked: list[str], flags: dict, earlier: list[pool.Job]) -> tuple[str,
 
 
 def _command(words: list[str], program: Path, flags: dict) -> tuple[str, ...]:
-    configs = flags.get("config", [])
-    pairs = [("config", path) for path in ([configs] if isinstance(configs, str) else configs)]
+    pairs = [("config", path) for path in _listed(flags.get("config", []))]
     pairs += [(key, value) for key, value in flags.items() if key != "config"]
     arguments = [f"--{key}={_text(value)}" for key, value in pairs]
     macros = {"${env}": [], "${interpreter}": ["python"], "${program}": [str(program)], "${args}": arguments}
@@ -179,8 +218,8 @@ def _text(value) -> str:
 
 
 def _sweep(args: argparse.Namespace) -> int:
-    sweep = load(args.file)
-    planned = jobs(sweep, args.seed)
+    sweep = load(args.file, args.preset, args.study)
+    planned = jobs(sweep, args.seed, args.seeds)
     done = [job for job in planned if job.finished]
     todo = [job for job in planned if job not in done]
     for job in planned:
@@ -200,6 +239,9 @@ def _sweep(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("file", type=Path, help="the sweep")
+    parser.add_argument("--preset", help="fills {preset} in the file, and names the study")
+    parser.add_argument("--study", help="folder of the study (the preset)")
+    parser.add_argument("--seeds", help="of every training run, such as [6,7,8] (those of its config)")
     parser.add_argument("--workers", type=int, default=2, help="processes at a time (2)")
     parser.add_argument("--threads", type=int, default=1, help="CPU threads of each (1)")
     parser.add_argument("--slurm", action="store_true", help="submit every job to Slurm")

@@ -1,33 +1,69 @@
-"""What the tests of every paper share: analyses by name, flags from values, what configs and READMEs promise."""
+"""What the tests of every paper share: the papers there are, a smoke study of each, flags from values, READMEs' commands.
+
+A paper brings tests/<paper>/smoke.py: TINY, settings with which any of its training configs runs for a few steps; RUNS, the
+runs beside main that experiments read, and how they differ from the smoke preset ({study} is its folder); SMALL, cheap
+settings of experiments.
+"""
 
 import importlib
 import json
 import re
 import shlex
 from pathlib import Path
+from types import ModuleType
 
 import torch
 
-from common import config, sweep
+from common import config, experiment, sweep
 from common.checkpoint import Checkpointer
 
 ROOT = Path(__file__).parents[1]
+PAPERS = sorted(path.parent.name for path in ROOT.glob("*/train.py"))
 
 
-def settings_class(paper: str, name: str):
-    """(module, settings dataclass) of an analysis script, as it hands them to perform()."""
-    module = importlib.import_module(f"{paper}.analysis.{name}")
-    text = Path(module.__file__).read_text()
-    return module, getattr(module, re.search(rf'perform\("{name}", (\w+),', text).group(1))
+def train_of(paper: str) -> ModuleType:
+    return importlib.import_module(f"{paper}.train")
+
+
+def smoke_of(paper: str) -> ModuleType:
+    return importlib.import_module(f"tests.{paper}.smoke")
+
+
+def experiments(paper: str) -> list[str]:
+    """Names of the configs that a script of analysis/ makes."""
+    configs = (ROOT / paper / "configs").glob("*.yaml")
+    return sorted(path.stem for path in configs if f"{paper}/analysis/" in path.read_text(encoding="utf-8"))
+
+
+def script(paper: str, name: str) -> ModuleType:
+    """The module that makes an experiment."""
+    return importlib.import_module(f"{paper}.analysis.{Path(experiment.script_of(paper, name)).stem}")
+
+
+def home(paper: str, name: str) -> str:
+    """The run that an experiment reads, as its config's header says."""
+    text = (ROOT / paper / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
+    return re.search(rf"--run runs/{paper}/\w+/(\w+)", text).group(1)
 
 
 def flags(values: dict) -> list[str]:
     return [f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in values.items()]
 
 
+def make_study(paper: str, root: Path) -> Path:
+    """Train the smoke preset and the runs beside it below `root`; the study's folder."""
+    train, smoke, study = train_of(paper), ROOT / paper / "configs/smoke.yaml", root / paper / "smoke"
+    shared = {"root": str(root), "device": "cpu", "threads": 1}
+    for name, changes in {"main": {}, **smoke_of(paper).RUNS}.items():
+        values = {k: v.format(study=study) if isinstance(v, str) else v for k, v in changes.items()}
+        settings = config.parse(train.Config, [f"--config={smoke}", *flags(shared | {"name": name} | values)])
+        experiment.train(settings, train.fit)
+    return study
+
+
 def assert_header_is_whole(path: Path) -> None:
     """Paper and figure, exact command, measured duration, what to expect."""
-    head = [line for line in path.read_text().splitlines() if line.startswith("#")]
+    head = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     text = " ".join(head)
     assert re.search(r"arXiv|paper|ours|tests", head[0])
     assert re.search(r"python |make ", text)
@@ -36,7 +72,7 @@ def assert_header_is_whole(path: Path) -> None:
 
 def commands(readme: Path) -> list[str]:
     """Lines of the sh blocks of a README, without comments and prompts."""
-    blocks = re.findall(r"```sh\n(.*?)```", readme.read_text(), re.S)
+    blocks = re.findall(r"```sh\n(.*?)```", readme.read_text(encoding="utf-8"), re.S)
     lines = [line.split(" #")[0].strip() for block in blocks for line in block.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
@@ -49,12 +85,14 @@ def assert_command_exists(command: str) -> None:
         targets = [w for w in words[1:] if "=" not in w]
         assert all(re.search(rf"^{t}\b.*:", rules, re.M) or f" {t}" in rules for t in targets)
     elif words[:3] == ["python", "-m", "common.sweep"]:
-        assert sweep.jobs(sweep.load(words[3]))
+        preset = words[words.index("--preset") + 1] if "--preset" in words else None
+        assert sweep.jobs(sweep.load(words[3], preset))
     elif words[0] == "python" and Path(words[1]).name == "train.py":
-        train = importlib.import_module(f"{Path(words[1]).parent.name}.train")
-        config.parse(train.Config, [w for w in words[2:] if w not in ("--help", "--print_config")])
+        config.parse(
+            train_of(Path(words[1]).parent.name).Config, [w for w in words[2:] if w not in ("--help", "--print_config")]
+        )
     elif words[0] == "python" and "/analysis/" in words[1]:
-        config.parse(settings_class(words[1].split("/")[0], Path(words[1]).stem)[1], words[2:])
+        config.parse(importlib.import_module(words[1][:-3].replace("/", ".")).Settings, words[2:])
     elif words[0] == "python":
         assert Path(words[1]).is_file() or words[1] == "-m"
     else:
@@ -69,8 +107,8 @@ def record(folder: Path) -> list[dict]:
 
 def last_weights(folder: Path) -> dict:
     """Weights of a run's newest checkpoint."""
-    keeper = Checkpointer(folder / "checkpoints")
-    return keeper.weights(keeper.steps()[-1])
+    checkpoints = Checkpointer(folder / "checkpoints")
+    return checkpoints.weights(checkpoints.steps()[-1])
 
 
 def assert_same_run(first: Path, second: Path) -> None:

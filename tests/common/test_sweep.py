@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from common import pool, sweep
+from common import experiment, pool, sweep
 from common.plain import to_yaml
 from common.run import UserError
 
@@ -61,8 +61,8 @@ def paper(tmp_path, monkeypatch):
     return write
 
 
-def commands(path, seed=0):
-    return [list(job.command) for job in sweep.jobs(sweep.load(path), seed)]
+def commands(path, seed=0, preset=None, study=None, seeds=None):
+    return [list(job.command) for job in sweep.jobs(sweep.load(path, preset, study), seed, seeds)]
 
 
 def starts(name):
@@ -287,3 +287,45 @@ def test_slurm_settings_that_submitit_does_not_know_are_a_mistake(tmp_path):
     pytest.importorskip("submitit")
     with pytest.raises(UserError, match="slurm: .*colour"):
         pool.slurm(tmp_path, threads=1, settings={"colour": "blue"}, cluster="local")
+
+
+# One file for all presets
+
+
+def test_preset_and_study_are_filled_in_and_base_lies_under_every_training_run(paper):
+    runs = [{"name": "main"}, {"name": "parts", "config": "paper/parts.yaml", "start": "runs/paper/{study}/main"}]
+    path = paper(method="list", base="paper/{preset}.yaml", runs=runs)
+    assert [" ".join(words) for words in commands(path, preset="quick", study="second", seeds="[6, 7]")] == [
+        "python paper/train.py --config=paper/quick.yaml --study=second --name=main --seeds=[6, 7]",
+        "python paper/train.py --config=paper/quick.yaml --config=paper/parts.yaml --start=runs/paper/second/main "
+        "--study=second --name=parts --seeds=[6, 7]",
+    ]
+    assert all("--study=quick" in words for words in commands(path, preset="quick"))
+    with pytest.raises(UserError, match="--preset quick"):
+        commands(path)
+
+
+def test_an_entry_with_presets_belongs_to_those_alone(paper):
+    runs = [{"name": "main"}, {"name": "wide", "presets": ["medium", "paper"]}]
+    path = paper(method="list", runs=runs)
+    assert len(commands(path, preset="quick")) == 1
+    assert len(commands(path, preset="paper")) == 2
+    assert not any("presets" in word for words in commands(path, preset="paper") for word in words)
+
+
+def test_an_experiment_entry_is_the_script_that_its_config_names_on_a_run_of_the_study(paper, tmp_path, monkeypatch):
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    (tmp_path / "paper/configs").mkdir()
+    (tmp_path / "paper/configs/width.yaml").write_text("# Width\n#   python paper/analysis/probe.py --config x\n")
+    path = paper(
+        method="list",
+        runs=[{"name": "wide"}, {"experiment": "width", "run": "wide"}, {"experiment": "width", "name": "w"}],
+    )
+    first, second = sweep.jobs(sweep.load(path, "quick"))[1:]
+    assert " ".join(first.command) == (
+        "python paper/analysis/probe.py --config=paper/configs/width.yaml --run=runs/paper/quick/wide"
+    )
+    assert first.after == ("wide",) and (first.name, second.name) == ("analyse_width", "w")
+    assert second.command[-1] == "--run=runs/paper/quick/main"
+    with pytest.raises(UserError, match="no experiment depth"):
+        commands(paper(method="list", runs=[{"experiment": "depth"}]))

@@ -87,9 +87,9 @@ def _checked(A: Tensor, mask: Tensor, tol: float) -> tuple[Tensor, Tensor]:
 
 def _solve(A: Tensor, mask: Tensor, c: Tensor, tol: float, solver: str) -> Solution:
     if solver == "interior_point":
-        from abrupt_learning.nuclear_norm_interior import solve
+        from abrupt_learning.estimators.nuclear_norm_interior import solve
     elif solver == "cvxpy":
-        from abrupt_learning.nuclear_norm_cvxpy import solve
+        from abrupt_learning.estimators.nuclear_norm_cvxpy import solve
     else:
         raise ValueError(f"solver is {solver!r}; expected interior_point or cvxpy")
     rows = max(1, WORKING_SET.get(A.device.type, WORKING_SET["cpu"]) // A[0].numel() ** 2)

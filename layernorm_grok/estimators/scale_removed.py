@@ -10,10 +10,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from layernorm_grok.estimators.trace import trace
 from layernorm_grok.losses import accuracy, cross_entropy
 from layernorm_grok.model import Transformer
 from layernorm_grok.placement import Placement
-from layernorm_grok.reference import trace
 
 
 def unit(y: Tensor) -> Tensor:

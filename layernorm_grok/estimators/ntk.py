@@ -15,8 +15,8 @@ import torch
 from torch import Tensor
 from torch.func import functional_call, grad, vmap
 
+from layernorm_grok.estimators.ntk_gram import Traced, assemble, collect
 from layernorm_grok.model import Transformer
-from layernorm_grok.ntk_gram import Traced, assemble, collect
 
 
 def vectors(kind: Literal["sum", "projected", "full"], classes: int, count: int = 8, seed: int = 0) -> Tensor:

@@ -3,9 +3,9 @@
 import torch
 from torch import Tensor
 
-from layernorm_grok.compressibility import effective_rank, eigenvalues
+from layernorm_grok.estimators.compressibility import effective_rank, eigenvalues
+from layernorm_grok.estimators.trace import Trace
 from layernorm_grok.model import Transformer
-from layernorm_grok.reference import Trace
 
 
 def entropy(weights: Tensor, floor: float = 1e-12) -> Tensor:

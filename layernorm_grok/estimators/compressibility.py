@@ -9,8 +9,8 @@ import torch
 from scipy.special import entr
 from torch import Tensor
 
-from layernorm_grok import power_law
-from layernorm_grok.times import first_at_most
+from layernorm_grok.estimators import power_law
+from layernorm_grok.estimators.times import first_at_most
 
 REQ_RANKS = (5, 60)
 """Ranks, from 1, between which `alpha_req` is fitted."""

@@ -9,7 +9,7 @@ import math
 import torch
 from torch import Tensor
 
-from abrupt_learning.geometry import principal_axes
+from abrupt_learning.estimators.geometry import principal_axes
 
 EXAGGERATION = 12.0
 TINY = torch.finfo(torch.float64).eps

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 from torch import Tensor
 
-from layernorm_grok import compressibility
+from layernorm_grok.estimators import compressibility
 
 LINEAR = ("out", "fc1", "fc2", "gate")
 

@@ -13,8 +13,8 @@ from torch.func import functional_call
 from torch.nn.utils.rnn import pad_sequence
 
 from layernorm_grok.data import tokens
+from layernorm_grok.estimators.trace import Trace, trace
 from layernorm_grok.model import Transformer
-from layernorm_grok.reference import Trace, trace
 
 BLOCK = 128
 """Rows of the kernel computed at a time; it is symmetric, so each block needs only the columns from its own on."""
