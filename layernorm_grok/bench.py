@@ -1,4 +1,4 @@
-"""Our training step, replicas and NTK beside the literal way, both sides in turn in one run.
+"""The step and the test pass of train.py, replicas and NTK beside the literal way, both sides in turn in one run.
 
     python layernorm_grok/bench.py          prints a table, writes results/layernorm_grok/bench.json
 
@@ -6,18 +6,21 @@ The literal loop is the authors' in outline: three positions through nn.Multihea
 every step, the norm of the update from clones of all parameters, a .item() per metric.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 import torch.nn.functional as F
 from torch import nn
 
-from common import bench, config, device
-from layernorm_grok import ntk
+from common import bench, config
+from common.device import describe, graphed, setup
+from layernorm_grok import train
 from layernorm_grok.data import split, tokens
-from layernorm_grok.grid import Cell, Stack
-from layernorm_grok.train import Config, build, objective, stack_of
+from layernorm_grok.estimators import ntk
+from layernorm_grok.grid import Cell, build, stack_of
+from layernorm_grok.train import Config
 
 HERE = Path(__file__).parent
 PAPER = HERE / "configs/paper_figures.yaml"
@@ -53,90 +56,66 @@ class LiteralTransformer(nn.Module):
         return self.unembed(y + self.fc2(F.gelu(self.fc1(self.ln2(y)))))[:, -1]
 
 
-def literal_step(settings: Config, where: torch.device, evaluated: bool = True):
+def literal_step(settings: Config, device: torch.device):
     """One step of the literal loop (placement pre), with its pass over the test pairs."""
     data, c = settings.data, settings.train
-    model = LiteralTransformer(settings.model.d, settings.model.heads, data.P).to(where)
+    model = LiteralTransformer(settings.model.d, settings.model.heads, data.P).to(device)
     optimiser = torch.optim.AdamW(model.parameters(), lr=1e-3, weight_decay=1.0, betas=(c.beta1, c.beta2), eps=c.eps)
     targets = data.targets()
-    sides = [(tokens(rows, data.P).to(where), targets[rows].to(where)) for rows in split(data, 0)]
+    sides = [(tokens(rows, data.P).to(device), targets[rows].to(device)) for rows in split(data, 0)]
 
     def metrics(logits, wanted):
         return F.cross_entropy(logits, wanted).item(), (logits.argmax(1) == wanted).float().mean().item()
 
     def step() -> None:
-        (train, wanted), (test, test_wanted) = sides
+        (ids, wanted), (test_ids, test_wanted) = sides
         before = [p.detach().clone() for p in model.parameters()]
         optimiser.zero_grad()
-        logits = model(train)
+        logits = model(ids)
         F.cross_entropy(logits, wanted).backward()
         optimiser.step()
         metrics(logits.detach(), wanted)
         sum((p.detach() - b).norm().item() ** 2 for p, b in zip(model.parameters(), before, strict=True))
         sum(p.detach().norm().item() ** 2 for p in model.parameters())
-        if evaluated:
-            with torch.no_grad():
-                metrics(model(test), test_wanted)
+        with torch.no_grad():
+            metrics(model(test_ids), test_wanted)
 
     return step
 
 
-def our_steps(settings: Config, where: torch.device, stack: Stack, evaluate_every: int):
-    """`evaluate_every` steps of train.py and one pass over the test pairs; on a GPU the steps are replayed graphs."""
-    targets = settings.data.targets().to(where)
-    c = settings.train
+def our_steps(settings: Config, device: torch.device, every: int, seeds: int = 1):
+    """`every` steps of train.py and one evaluation, placement pre; on a GPU the steps are replayed graphs."""
+    settings = replace(settings, seeds=list(range(seeds)), grid=replace(settings.grid, placement=["pre"]))
+    stack, targets = stack_of(settings, device)[0], settings.data.targets().to(device)
+    learn = graphed(partial(train.step, settings, targets, stack), device)
 
-    def step() -> None:
-        def loss(model, rows, choice, alpha, offset):
-            return objective(settings, targets, model, rows, choice, alpha, offset)[:3]
-
-        gradient, *_ = stack.replicas.differentiate(loss, stack.train, stack.choice, stack.alpha, stack.offset)
-        stack.replicas.adam(gradient, stack.lr, (c.beta1, c.beta2), c.eps, stack.decay, measure=True)
-
-    @torch.no_grad()
-    def test() -> None:
-        def loss(model, rows, choice, alpha, offset):
-            return objective(settings, targets, model, rows, choice, alpha, offset)[1:3]
-
-        torch.stack(stack.replicas.each(loss, stack.test, stack.choice, stack.alpha, stack.offset)).tolist()
-
-    replayed = device.graphed(step, where)
-
-    def steps() -> None:
-        for _ in range(evaluate_every):
-            replayed()
-        test()
+    def steps() -> list[list[float]]:
+        for _ in range(every):
+            measured = learn()
+        return torch.cat([measured, train.test(settings, targets, stack)], 1).tolist()
 
     return steps
 
 
 def step_flops(settings: Config) -> float:
-    """FLOP of one shortcut training step: three passes' worth of MLP, unembedding and mixing (sheet 7.2)."""
+    """FLOP of one shortcut training step: three passes' worth of MLP, unembedding and mixing."""
     d, h, P = settings.model.d, settings.model.heads, settings.data.P
     per_pair = 2 * settings.model.mlp_ratio * d * d + d * (P + 1)
     return 3 * 2 * (settings.data.train_size * per_pair + 3 * P * P * h * d)
 
 
-def one(settings: Config, where: torch.device, seeds: int = 1) -> Stack:
-    """A stack of `seeds` replicas with the placement pre."""
-    settings.seeds, settings.grid.placement = list(range(seeds)), ["pre"]
-    return stack_of(settings, where)[0]
-
-
-def training_row(settings: Config, where, every: int, target: float, rate: float, rounds: int) -> dict:
+def training_row(settings: Config, device, every: int, target: float, rate: float, rounds: int) -> dict:
     """Per model-step: ours with a test pass every `every` steps, the literal loop with one every step."""
-    ours, other = bench.interleaved(
-        our_steps(settings, where, one(settings, where), every), literal_step(settings, where), rounds, 2
-    )
+    ours, other = bench.interleaved(our_steps(settings, device, every), literal_step(settings, device), rounds, 2)
     name = f"step at P=113, d=128; test pass every {every} steps here, every step there"
     return bench.row(name, ours / every * 1e3, other * 1e3, "ms", target, step_flops(settings) * every / ours / rate)
 
 
-def replica_row(settings: Config, where, rounds: int, count: int = 16) -> dict:
+def replica_row(settings: Config, device, rounds: int, count: int = 16) -> dict:
     """Sixteen replicas in one stack against sixteen single stacks one after another, 10 steps and a test pass each."""
-    singles = [our_steps(settings, where, one(settings, where), 10) for _ in range(count)]
-    stacked = our_steps(settings, where, one(settings, where, count), 10)
-    ours, other = bench.interleaved(stacked, lambda: [step() for step in singles], rounds, 1)
+    singles = [our_steps(settings, device, 10) for _ in range(count)]
+    stacked = our_steps(settings, device, 10, count)
+    ours, other = bench.interleaved(stacked, lambda: [steps() for steps in singles], rounds, 1)
     scale = 1e3 / (10 * count)
     return bench.row(f"{count} replicas in one stack, beside single runs", ours * scale, other * scale, "ms", 1.0)
 
@@ -146,29 +125,25 @@ def ntk_row(settings: Config, rounds: int, n: int = 512) -> dict:
     model = build(settings, Cell("pre", "pre", 1.0, 1e-3, 1.0, 0.0, 1.0), 0)
     rows = split(settings.data, 0)[0][:n]
     ones = torch.ones(1, settings.data.P + 1)
-    close = (ntk.gram(model, rows, ones) - ntk.per_sample_gram(model, rows, ones)).norm() / ntk.gram(
-        model, rows, ones
-    ).norm()
-    ours, other = bench.interleaved(
-        lambda: ntk.gram(model, rows, ones), lambda: ntk.per_sample_gram(model, rows, ones), rounds, 1
-    )
-    name = f"NTK of {n} pairs, beside per-sample gradients ({float(close):.0e} apart)"
+    fast, literal = (partial(gram, model, rows, ones) for gram in (ntk.gram, ntk.per_sample_gram))
+    ours, other = bench.interleaved(fast, literal, rounds, 1)
+    name = f"NTK of {n} pairs, beside per-sample gradients ({ntk.drift(fast(), literal()):.0e} apart)"
     return bench.row(name, ours * 1e3, other * 1e3, "ms", 15.0)
 
 
 def main(settings: Bench) -> None:
     """Measure every row, print and save them."""
-    where = device.setup(settings.device, "fp32", settings.threads)
+    device = setup(settings.device, "fp32", settings.threads)
     load = lambda name: config.load(Config, HERE / "configs" / f"{name}.yaml")  # noqa: E731
-    rate = bench.matrix_rate(where, threads=settings.threads)
+    rate = bench.matrix_rate(device, threads=settings.threads)
     rows = [
-        training_row(load("paper_figures"), where, 10, 5.0, rate, settings.rounds),
-        training_row(load("paper_figures"), where, 1, 2.5, rate, settings.rounds),
-        replica_row(load("quick"), where, settings.rounds),
+        training_row(load("paper_figures"), device, 10, 5.0, rate, settings.rounds),
+        training_row(load("paper_figures"), device, 1, 2.5, rate, settings.rounds),
+        replica_row(load("quick"), device, settings.rounds),
         ntk_row(load("paper_figures"), max(3, settings.rounds // 2)),
         bench.help_row(HERE / "train.py"),
     ]
-    print(f"{device.describe(where)}, {torch.get_num_threads()} thread(s), matrix rate {rate / 1e9:.0f} GFLOP/s")
+    print(f"{describe(device)}, {torch.get_num_threads()} thread(s), matrix rate {rate / 1e9:.0f} GFLOP/s")
     bench.table(rows)
     bench.write(settings.out, rows)
 

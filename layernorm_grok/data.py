@@ -1,4 +1,4 @@
-"""Modular arithmetic: all P^2 ordered pairs, their targets, and a split per seed (paper section 2.1; sheet 2.1).
+"""Modular arithmetic: all P^2 ordered pairs, their targets, and a split per seed (paper section 2.1).
 
 A pair (a, b) has the index a P + b everywhere; the model reads the tokens [a, b, P], where P stands for `=`.
 """

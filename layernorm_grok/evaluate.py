@@ -1,38 +1,31 @@
 """Read a run back: its cells, their curves per seed, the times of grokking, and models at any checkpoint."""
 
-from dataclasses import asdict
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 from torch import Tensor
 
-from common import config, device
-from common.checkpoint import Checkpointer
+from common import experiment
 from common.config import UserError
 from common.replicas import pick
-from common.run import Run
-from layernorm_grok import times
 from layernorm_grok.data import split
-from layernorm_grok.grid import Cell, cells
+from layernorm_grok.estimators import times
+from layernorm_grok.grid import Cell, build, cells
 from layernorm_grok.model import Transformer
 from layernorm_grok.placement import Placement
-from layernorm_grok.train import Config, build
+from layernorm_grok.train import Config
 
 
-class Trained:
-    """A run with its configuration, ready to be analysed. where: auto, cpu, cuda or mps."""
+class Trained(experiment.Trained):
+    """A run with its configuration, ready to be analysed; cells go by their names, replicas by cell and seed."""
 
-    def __init__(self, path: str | Path, where: str = "auto", threads: int = 0):
-        self.run = Run.open(path)
-        self.config = config.load(Config, self.run.config_path)
-        self.device = device.setup(where, "fp32", threads)
-        self.checkpoints = Checkpointer(self.run.path / "checkpoints")
+    CONFIG = Config
+
+    def __init__(self, path: str | Path, device: str = "auto", threads: int = 0):
+        super().__init__(path, device, threads)
         self._weights: dict[int, dict[str, Tensor]] = {}
-
-    @property
-    def seeds(self) -> list[int]:
-        return self.config.seeds
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -48,17 +41,6 @@ class Trained:
             )
         return self.cells[name]
 
-    @cached_property
-    def steps(self) -> list[int]:
-        """Checkpoints of the schedule and the last one; those that an interruption made are left out."""
-        c, kept = self.config.train, self.checkpoints.steps()
-        return [s for s in kept if s % c.save_every == 0 or s in c.save_at or s in (c.steps, kept[-1])]
-
-    @cached_property
-    def metrics(self):
-        """metrics.jsonl as a DataFrame."""
-        return self.run.metrics()
-
     def curves(self, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (T,) and a metric per seed (S, T) of a cell, NaN after a replica stopped."""
         self.cell(name)
@@ -69,17 +51,17 @@ class Trained:
     def times(self, name: str) -> dict:
         """Grokking times of a cell in every convention (see times.conventions)."""
         steps, train_loss = self.curves(name, "train_loss")
-        fitted = np.nanmax(self.curves(name, "t_train")[1], axis=1, initial=-1.0)
-        fitted = [None if f < 0 else int(f) for f in fitted]
+        latest = np.nanmax(self.curves(name, "t_train")[1], axis=1, initial=-1.0)
+        t_train = [None if step < 0 else int(step) for step in latest]
         test_loss, test_accuracy = (self.curves(name, key)[1] for key in ("test_loss", "test_accuracy"))
-        return times.conventions(steps, train_loss, test_loss, test_accuracy, fitted)
+        return times.conventions(steps, train_loss, test_loss, test_accuracy, t_train)
 
     def generalised(self, name: str) -> list[int | None]:
         """T_gen of a cell by seed; None where it never came."""
         return self.times(name)["t_gen"]
 
     def replica(self, name: str, seed: int) -> int:
-        """Number of a replica in the grid."""
+        """Number of a replica in the grid; raises UserError for an unknown cell or seed."""
         self.cell(name)
         if seed not in self.seeds:
             raise UserError(f"found no seed {seed} in {self.run.path}, expected one of {self.seeds}")
@@ -104,7 +86,7 @@ class Trained:
             )
 
     def weights(self, step: int) -> dict[str, Tensor]:
-        """Stacked weights of a checkpoint, the newest one read kept in memory."""
+        """Stacked weights of a checkpoint, name -> (kept, ...); the one read last is kept in memory."""
         if step not in self._weights:
             self._weights = {step: self.checkpoints.weights(step)}
         return self._weights[step]
@@ -113,11 +95,10 @@ class Trained:
         """A replica's model at a checkpoint (after it stopped: as it stopped), in evaluation mode, without gradients."""
         number, step = self.replica(name, seed), min(step, self.last_step(name, seed))
         stacked = self.weights(step)
-        place = stacked["replicas"].tolist().index(number)
-        cell = self.cell(name)
+        row = stacked["replicas"].tolist().index(number)
         norms = set().union(*(Placement.parse(c.placement).norms for c in self.cells.values()))
-        model = build(self.config, cell, seed, norms)
-        model.load_state_dict(pick({k: v for k, v in stacked.items() if k != "replicas"}, place))
+        model = build(self.config, self.cell(name), seed, norms)
+        model.load_state_dict(pick({k: v for k, v in stacked.items() if k != "replicas"}, row))
         return model.to(self.device).requires_grad_(False).eval()
 
     def offset(self, name: str, seed: int, rows: Tensor) -> Tensor | float:
@@ -125,7 +106,7 @@ class Trained:
         return self.model(name, seed, 0)(rows).logits if self.config.train.subtract_init else 0.0
 
     def pairs(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Train and test pairs of a seed."""
+        """Indices of the train pairs (N,) and of the test pairs (P^2 - N,) of a seed."""
         train, test = split(self.config.data, seed)
         return train.to(self.device), test.to(self.device)
 
@@ -134,6 +115,22 @@ class Trained:
         """Target of every pair (P^2,)."""
         return self.config.data.targets().to(self.device)
 
-    def description(self) -> dict:
-        """Cells and seeds, for results."""
-        return {"seeds": self.seeds, "cells": {name: asdict(cell) for name, cell in self.cells.items()}}
+
+@dataclass
+class Analysis(experiment.Analysis):
+    READS = Trained
+
+    run: str = "runs/layernorm_grok/quick/main"
+    """Run folder to analyse."""
+    cells: list[str] = field(default_factory=list)
+    """Cells of the run's grid to look at, by name; empty: all of them."""
+
+
+@dataclass
+class Probe(Analysis):
+    points: int = 24
+    """Checkpoints looked at per replica, spread over its life (the first and the last always)."""
+
+    def __post_init__(self):
+        if self.points < 2:
+            raise ValueError(f"points is {self.points}; expected 2 or more")

@@ -1,4 +1,4 @@
-"""A grid of runs in one process: seeds x placements x alpha x eta x lambda, each point a replica of one stack (sheet 7.3)."""
+"""A grid of runs in one process: seeds x placements x alpha x eta x lambda, each point a replica of one stack."""
 
 import itertools
 from dataclasses import dataclass, field
@@ -7,8 +7,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from common.device import generator
 from common.replicas import Replicas
 from layernorm_grok.data import split
+from layernorm_grok.model import Transformer
 from layernorm_grok.placement import SWITCHES, Placement
 
 LrRule = Literal["fixed", "inv_alpha2"]
@@ -18,7 +20,7 @@ DecayRule = Literal["fixed", "constant_product", "inv_alpha2_product"]
 @dataclass
 class Grid:
     placement: list[str] = field(default_factory=lambda: ["off"])
-    """Where the norms sit: off, attn-pre, pre, mlp-pre, attn-pre-qk, attn-pre-v, pre-v, ..., or switches as in qk+mlp."""
+    """Positions of the norms: off, attn-pre, pre, mlp-pre, attn-pre-qk, attn-pre-v, pre-v, ..., or switches as in qk+mlp."""
     alpha: list[float] = field(default_factory=lambda: [1.0])
     """Readout scale: the loss is that of alpha times the logits."""
     lr: list[float] = field(default_factory=lambda: [1e-3])
@@ -62,7 +64,7 @@ AXES = ("placement", "alpha", "lr", "lr_rule", "weight_decay", "decay_rule", "er
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of a grid, without the seed."""
+    """A point of a grid, without the seed; its replicas are one per seed."""
 
     name: str
     """The axes that vary: mlp-pre, or alpha=0.5 lr_rule=inv_alpha2."""
@@ -79,7 +81,7 @@ class Cell:
 def cells(grid: Grid) -> list[Cell]:
     """Every point of the grid, in the order of its axes."""
     varied = [axis for axis in AXES if len(getattr(grid, axis)) > 1] or ["placement"]
-    found = []
+    made = []
     for point in itertools.product(*(getattr(grid, axis) for axis in AXES)):
         p = dict(zip(AXES, point, strict=True))
         lr = p["lr"] / p["alpha"] ** 2 if p["lr_rule"] == "inv_alpha2" else p["lr"]
@@ -91,8 +93,8 @@ def cells(grid: Grid) -> list[Cell]:
         }
         name = " ".join(p[axis] if axis == "placement" else f"{axis}={_text(p[axis])}" for axis in varied)
         decay = decays[p["decay_rule"]]
-        found.append(Cell(name, p["placement"], p["alpha"], lr, decay, p["er_strength"], p["init_scale"]))
-    return found
+        made.append(Cell(name, p["placement"], p["alpha"], lr, decay, p["er_strength"], p["init_scale"]))
+    return made
 
 
 def _text(value) -> str:
@@ -120,31 +122,81 @@ class Stack:
     """(R, 1)."""
     decay: Tensor
     """(R, 1) or (R, parameters)."""
-    er: Tensor
-    """Effective-rank strength (R,)."""
-    fit: Tensor
-    """First step with train loss at most 0.01 (R,); 0 before it."""
+    er_strength: Tensor
+    """Strength of the effective-rank term (R,)."""
+    t_train: Tensor
+    """First step with a train loss of at most 0.01 (R,); 0 before it."""
     offset: Tensor
     """Logits at the start over all pairs (R, P^2, C), or (R, 0, 0) where they are not subtracted."""
 
     def subset(self, keep: list[int]) -> "Stack":
-        """The replicas at places `keep` of this stack, copied."""
+        """The replicas at rows `keep` of this stack, copied."""
         tensors = {k: v[keep] for k, v in vars(self).items() if isinstance(v, Tensor)}
         return Stack(self.replicas.subset(keep), [self.members[i] for i in keep], **tensors)
 
     def absorb(self, part: "Stack", numbers: list[int]) -> None:
         """Take back from a subset of this whole grid the state of the replicas `numbers`."""
-        places = [part.members.index(n) for n in numbers]
-        self.replicas.absorb(part.replicas, numbers, places)
-        self.fit[numbers] = part.fit[places]
+        rows = [part.members.index(n) for n in numbers]
+        self.replicas.absorb(part.replicas, numbers, rows)
+        self.t_train[numbers] = part.t_train[rows]
 
 
 def switches(placement: Placement) -> list[bool]:
+    """Values of q, k, v and mlp."""
     return [getattr(placement, name) for name in SWITCHES]
 
 
-def pair_splits(data, seeds: list[int]) -> tuple[Tensor, Tensor]:
-    """Train and test pairs of several seeds, (seeds, N) and (seeds, P^2 - N)."""
-    sides = zip(*(split(data, seed) for seed in seeds), strict=True)
-    train, test = (torch.stack(side) for side in sides)
-    return train, test
+def is_norm(name: str) -> bool:
+    """Whether a parameter belongs to a norm."""
+    return ".ln" in name or name.startswith("final_norm")
+
+
+def build(settings, cell: Cell, seed: int, norms: set[str] | None = None) -> Transformer:
+    """A fresh model of a cell, on the CPU; all weights but those of norms are the same in every cell of a seed.
+
+    settings: the Config of train.py. norms: those of a block that exist, by default those that the placement uses.
+    """
+    init = generator("cpu", seed, "init")
+    model = Transformer(settings.model, settings.data.P, Placement.parse(cell.placement), init, norms)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(cell.init_scale)
+    return model
+
+
+def stack_of(settings, device: torch.device) -> tuple[Stack, list[dict]]:
+    """All replicas of a Config's grid, cell by cell and in each seed by seed, and what names them: {cell, seed} each."""
+    points = [(cell, seed) for cell in cells(settings.grid) for seed in settings.seeds]
+    placements = [Placement.parse(cell.placement) for cell, _ in points]
+    norms = set().union(*(placement.norms for placement in placements))
+    models = [build(settings, cell, seed, norms).to(device) for cell, seed in points]
+    names = {name for name, _ in models[0].named_parameters()}
+    used = [{n for n in names if not any(f".{norm}." in n for norm in norms - p.norms)} for p in placements]
+    frozen = {n for n in names if is_norm(n)} if settings.model.frozen_norms else set()
+    replicas = Replicas(models, [u - frozen for u in used] if frozen or any(u < names for u in used) else None)
+
+    def column(key: str) -> Tensor:
+        return torch.tensor([getattr(cell, key) for cell, _ in points], device=device)
+
+    decay = column("weight_decay")[:, None]
+    if not settings.train.decay_norms:
+        decay = decay * replicas.mask([{n for n in names if not is_norm(n)}] * len(models))
+    sides = zip(*(split(settings.data, seed) for seed in settings.seeds), strict=True)
+    train, test = (torch.stack(side).repeat(len(points) // len(settings.seeds), 1).to(device) for side in sides)
+    stack = Stack(
+        replicas, list(range(len(models))), replicas.mask(used), train, test,
+        choice=torch.tensor([switches(placement) for placement in placements], device=device),
+        alpha=column("alpha"), lr=column("lr")[:, None], decay=decay, er_strength=column("er_strength"),
+        t_train=torch.zeros(len(models), dtype=torch.int32, device=device),
+        offset=torch.zeros(len(models), 0, 0, device=device),
+    )  # fmt: skip
+    if settings.train.subtract_init:
+        stack.offset = logits_of_all_pairs(stack, settings.data.P)
+    return stack, [{"cell": cell.name, "seed": seed} for cell, seed in points]
+
+
+@torch.no_grad()
+def logits_of_all_pairs(stack: Stack, P: int) -> Tensor:
+    """Logits (R, P^2, P + 1), before the readout scale."""
+    rows = torch.arange(P**2, device=stack.train.device).expand(len(stack.members), -1)
+    return stack.replicas.each(lambda model, rows, choice: (model(rows, choice).logits,), rows, stack.choice)[0]

@@ -1,4 +1,4 @@
-"""Losses and what is read off logits, accurate in float32; leading replica axes pass through (sheet P7, P11).
+"""Losses and what is read off logits, accurate in float32; leading replica axes pass through.
 
 Cross-entropy in margin form: softplus(logsumexp of the other logits minus the target's), which keeps its digits where
 log-softmax in float32 ends at 1.2e-7.

@@ -1,8 +1,9 @@
-"""The transformer, computed by the exact shortcut for two-operand inputs (paper section 2.1; sheet 2.2, 2.3, 7.2).
+"""The transformer, computed by the exact shortcut for two-operand inputs (paper section 2.1, appendix C).
 
 Only the last query reaches the logits, and it is the same vector for every pair; keys and values depend on the token and its
 position alone. So one layer needs 2P + 1 key and value rows instead of 3N, and with the output projection folded into
-the values a pair costs h + h + h numbers and one weighted sum. reference.py has the literal form from the same parameters.
+the values a pair costs h + h + h numbers and one weighted sum. estimators/trace.py has the literal form from the same
+parameters.
 
 Parameters may carry a leading replica axis (R, ...), as in common.replicas.
 """
@@ -34,15 +35,15 @@ class Model:
     mlp_ratio: int = 4
     """MLP width over d."""
     act: Literal["relu", "gelu"] = "relu"
-    """The released default is relu; the runs behind the paper's figures used gelu (sheet P2)."""
+    """The released default is relu; the runs behind the paper's figures used gelu, as the norms of their first updates tell."""
     mlp: Literal["ff", "glu"] = "ff"
     """Two linear maps, or three with a SiLU gate, which leaves `act` unused."""
     norm: Literal["layer", "rms"] = "layer"
     """LayerNorm, or RMSNorm (a gain, no bias)."""
     norm_eps: float = 0.0
-    """Epsilon of the norms inside the blocks."""
+    """Epsilon of the norms inside the blocks; in peri, as the authors have it, at least 1e-5 before and after the MLP."""
     init: Literal["lecun", "kaiming", "default"] = "lecun"
-    """Weights of the output projection and the MLP; default is that of torch.nn.Linear, biases included."""
+    """Weights of the output projection and the MLP; default is that of torch.nn.Linear. Biases start at 0."""
     unembed: Literal["separate", "tied"] = "separate"
     """Own unembedding, or the embedding again."""
     frozen_norms: bool = False
@@ -99,9 +100,9 @@ class Norm(nn.Module):
 
 
 class Block(nn.Module):
-    """Parameters of one block: packed qkv and output projection without biases, MLP with."""
+    """Parameters of one block: packed qkv and output projection without biases, MLP with. norms: epsilon by name."""
 
-    def __init__(self, c: Model, norms: set[str], generator):
+    def __init__(self, c: Model, norms: dict[str, float], generator):
         super().__init__()
         d, m = c.d, c.mlp_ratio * c.d
         bound = math.sqrt(6 / (4 * d))
@@ -109,9 +110,9 @@ class Block(nn.Module):
         self.out = nn.Parameter(self._matrix(c, d, d, generator))
         for name, rows, columns in [("fc1", m, d), ("fc2", d, m), *([("gate", m, d)] if c.mlp == "glu" else [])]:
             self.register_parameter(name, nn.Parameter(self._matrix(c, rows, columns, generator)))
-            self.register_parameter(f"{name}_bias", nn.Parameter(self._bias(c, rows, columns, generator)))
-        for name in sorted(norms):
-            self.add_module(name, Norm(d, c.norm, c.norm_eps))
+            self.register_parameter(f"{name}_bias", nn.Parameter(torch.zeros(rows)))
+        for name, eps in sorted(norms.items()):
+            self.add_module(name, Norm(d, c.norm, eps))
 
     @staticmethod
     def _matrix(c: Model, rows: int, columns: int, generator) -> Tensor:
@@ -121,12 +122,6 @@ class Block(nn.Module):
         if c.init == "kaiming":
             return weight.normal_(0, math.sqrt(2 / columns), generator=generator)
         return weight.uniform_(-(columns**-0.5), columns**-0.5, generator=generator)
-
-    @staticmethod
-    def _bias(c: Model, rows: int, columns: int, generator) -> Tensor:
-        if c.init == "default":
-            return torch.empty(rows).uniform_(-(columns**-0.5), columns**-0.5, generator=generator)
-        return torch.zeros(rows)
 
 
 class Transformer(nn.Module):
@@ -142,9 +137,9 @@ class Transformer(nn.Module):
         normal = lambda rows, std: nn.Parameter(torch.empty(rows, model.d).normal_(0, std, generator=generator))  # noqa: E731
         self.embed = normal(P + 1, model.d**-0.5)
         self.position = normal(3, POSITION_STD)
-        self.layers = nn.ModuleList(
-            Block(model, placement.norms if norms is None else norms, generator) for _ in range(model.layers)
-        )
+        floor = dict.fromkeys(("ln2", "ln4"), FINAL_EPS if placement.peri else 0.0)
+        epsilons = {n: max(model.norm_eps, floor.get(n, 0.0)) for n in (placement.norms if norms is None else norms)}
+        self.layers = nn.ModuleList(Block(model, epsilons, generator) for _ in range(model.layers))
         if model.unembed == "separate":
             self.unembed = normal(P + 1, model.d**-0.5)
         if placement.final:
@@ -168,9 +163,10 @@ class Transformer(nn.Module):
         return Output(linear(z, self.embed if self.c.unembed == "tied" else self.unembed), z)
 
     def normalised(self, z: Tensor) -> Tensor:
-        """z, after the final norm where there is one."""
+        """z (..., d), after the final norm where there is one."""
         if self.placement.final_center:
-            return F.layer_norm(z, z.shape[-1:], eps=FINAL_EPS)
+            plain = F.layer_norm if self.c.norm == "layer" else F.rms_norm
+            return plain(z, z.shape[-1:], eps=FINAL_EPS)
         return self.final_norm(z) if self.placement.final else z
 
     def table(self) -> Tensor:
@@ -231,6 +227,7 @@ class Transformer(nn.Module):
         return block.ln2(z) if p.post else z
 
     def mlp(self, block: Block, u: Tensor) -> Tensor:
+        """The MLP's output (..., d) for its input u (..., d)."""
         inner = linear(u, block.fc1, block.fc1_bias)
         if self.c.mlp == "glu":
             inner = F.silu(linear(u, block.gate, block.gate_bias)) * inner

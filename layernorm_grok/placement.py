@@ -1,4 +1,4 @@
-"""Where the normalisation sits: independent switches, and the paper's names for some of their combinations (sheet 2.2)."""
+"""Positions of the normalisation: independent switches, and the paper's names for some combinations (section 2.1, Table 1)."""
 
 from dataclasses import dataclass, fields, replace
 
@@ -49,9 +49,9 @@ class Placement:
     peri: bool = False
     """y = x + LN3(Attn), z = y + LN4(MLP)."""
     final: bool = False
-    """LayerNorm (epsilon 1e-5) before the unembedding."""
+    """A norm (epsilon 1e-5) before the unembedding, LayerNorm or RMSNorm as model.norm says."""
     final_center: bool = False
-    """The same with gain 1 and bias 0, never trained (`center_only` of the authors, which is a full normalisation)."""
+    """The same without gain and bias (`center_only` of the authors, which is a full normalisation)."""
     unit: bool = False
     """MLP input y / ||y||, the authors' scale-removing probe, trained."""
     qk_norm: bool = False

@@ -7,28 +7,24 @@ one stack. Train loss and accuracy are those before a step's update, test loss a
 """
 
 import sys
-from dataclasses import asdict, dataclass, field
-from pathlib import Path
-from typing import Literal
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal, Self
 
 import torch
 from torch import Tensor
 from torch.func import functional_call
 
-from common import checkpoint, config, device
+from common import checkpoint, config, experiment
 from common.config import UserError
-from common.mirror import Wandb, mirror
+from common.device import graphed
 from common.progress import Progress, stop_signal
-from common.replicas import Replicas
 from common.run import Run
 from layernorm_grok.data import Data
-from layernorm_grok.grid import Cell, Grid, Stack, cells, pair_splits, switches
+from layernorm_grok.estimators.times import LOSS
+from layernorm_grok.grid import Cell, Grid, Stack, stack_of
 from layernorm_grok.losses import accuracy, cross_entropy, effective_rank_penalty, margin, squared_error
 from layernorm_grok.model import Model, Transformer
-from layernorm_grok.placement import Placement
-
-FITTED = 0.01
-"""Train loss that counts as fitted (T_train)."""
 
 
 @dataclass
@@ -36,13 +32,13 @@ class Train:
     steps: int = 10_000
     """Full-batch steps."""
     evaluate_every: int = 10
-    """Steps between evaluations on the test pairs; before the first of them they are spaced logarithmically."""
+    """Steps between evaluations (1: every step is logged); before the first of them they are spaced logarithmically."""
     stop_after: int = 0
-    """A replica stops this many evaluations after it has generalised; 0: never."""
+    """A replica stops this many evaluations after T_gen; 0: never."""
     level: float = 0.99
-    """Test accuracy that counts as generalised, if `run` evaluations in a row reach it."""
-    run: int = 3
-    """How many evaluations in a row."""
+    """Test accuracy that counts as generalised, if `in_a_row` evaluations in a row reach it."""
+    in_a_row: int = 3
+    """How many evaluations in a row; T_gen is the first of them."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW as in PyTorch, or plain gradient descent; both with decoupled decay of all parameters."""
     beta1: float = 0.9
@@ -52,7 +48,7 @@ class Train:
     eps: float = 1e-8
     """AdamW's epsilon."""
     decay_norms: bool = True
-    """Whether gains and biases of norms are decayed like all else (sheet P21)."""
+    """Whether gains and biases of norms are decayed like all else."""
     loss: Literal["ce", "mse"] = "ce"
     """Cross-entropy in its exact margin form, or half the squared distance to the one-hot target."""
     subtract_init: bool = False
@@ -67,7 +63,7 @@ class Train:
     """Further steps to keep; step 0 is always kept."""
 
     def __post_init__(self):
-        for key in ("steps", "evaluate_every", "run", "save_every"):
+        for key in ("steps", "evaluate_every", "in_a_row", "save_every"):
             if getattr(self, key) < 1:
                 raise ValueError(f"train.{key} is {getattr(self, key)}; expected 1 or more")
         for key in ("beta1", "beta2"):
@@ -78,34 +74,20 @@ class Train:
 
 
 @dataclass
-class Config:
-    preset: str = "paper"
-    """Preset the numbers belong to (quick, gpu, paper, ...)."""
-    study: str | None = None
-    """Folder of the study; the preset's name by default."""
-    name: str = "main"
-    """Folder of the run inside the study."""
-    root: str = "runs"
-    """Folder of all runs."""
+class Config(experiment.Training):
+    PAPER = "layernorm_grok"
+
     seeds: list[int] = field(default_factory=lambda: [456, 789, 111, 222, 333])
     """Seeds of the split and of the initial weights; all cells of the grid share them."""
-    device: str = "auto"
-    """auto, cpu, cuda or mps."""
     precision: Literal["fp32", "tf32"] = "fp32"
     """fp32, or tf32 matrix products on a GPU."""
-    threads: int = 0
-    """CPU threads; 0 leaves the machine's own choice."""
-    resume: bool = False
-    """Go on with a run that was stopped."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     grid: Grid = field(default_factory=Grid)
     train: Train = field(default_factory=Train)
-    wandb: Wandb = field(default_factory=Wandb)
 
     def __post_init__(self):
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds is {self.seeds}; expected at least one, each once, such as [0, 1, 2]")
+        super().__post_init__()
         dead = self.model.act == "relu" and self.model.mlp == "ff"
         if self.train.eps == 0 and self.train.optimizer == "adamw" and dead:
             raise ValueError(
@@ -113,71 +95,15 @@ class Config:
                 "expected --train.eps 1e-8 or --model.act gelu"
             )
 
-    @property
-    def folder(self) -> Path:
-        return Path(self.root) / "layernorm_grok" / (self.study or self.preset) / self.name
-
-
-def build(settings: Config, cell: Cell, seed: int, norms: set[str] | None = None) -> Transformer:
-    """A fresh model of a cell, on the CPU; all weights but those of norms are the same in every cell of a seed."""
-    generator = device.generator(torch.device("cpu"), seed, "init")
-    model = Transformer(settings.model, settings.data.P, Placement.parse(cell.placement), generator, norms)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.mul_(cell.init_scale)
-    return model
-
-
-def is_norm(name: str) -> bool:
-    """Whether a parameter belongs to a norm."""
-    return ".ln" in name or name.startswith("final_norm")
-
-
-def stack_of(settings: Config, where: torch.device) -> tuple[Stack, list[dict]]:
-    """All replicas of the grid, cell by cell and in each seed by seed, and the fields that name them in metrics.jsonl."""
-    chosen = cells(settings.grid)
-    places = [Placement.parse(cell.placement) for cell in chosen]
-    norms = set().union(*(place.norms for place in places))
-    models, labels, used, trained = [], [], [], []
-    for cell, place in zip(chosen, places, strict=True):
-        for seed in settings.seeds:
-            model = build(settings, cell, seed, norms)
-            models.append(model.to(where))
-            labels.append({"cell": cell.name, "seed": seed})
-            idle = [f".{name}." for name in norms - place.norms]
-            used.append({n for n, _ in model.named_parameters() if not any(i in n for i in idle)})
-            trained.append({n for n in used[-1] if not (settings.model.frozen_norms and is_norm(n))})
-    every = {n for n, _ in models[0].named_parameters()}
-    replicas = Replicas(models, None if all(t == every for t in trained) else trained)
-    per_cell = lambda values: torch.tensor(values, device=where).repeat_interleave(len(settings.seeds), 0)  # noqa: E731
-    train, test = (s.repeat(len(chosen), 1).to(where) for s in pair_splits(settings.data, settings.seeds))
-    decay = per_cell([[c.weight_decay] for c in chosen])
-    if not settings.train.decay_norms:
-        decay = decay * replicas.mask([{n for n in every if not is_norm(n)}] * len(models))
-    stack = Stack(
-        replicas, list(range(len(models))), replicas.mask(used), train, test,
-        choice=per_cell([switches(place) for place in places]),
-        alpha=per_cell([c.alpha for c in chosen]), lr=per_cell([[c.lr] for c in chosen]), decay=decay,
-        er=per_cell([c.er_strength for c in chosen]),
-        fit=torch.zeros(len(models), dtype=torch.int32, device=where),
-        offset=torch.zeros(len(models), 0, 0, device=where),
-    )  # fmt: skip
-    if settings.train.subtract_init:
-        stack.offset = start_logits(settings, stack, where)
-    return stack, labels
-
-
-@torch.no_grad()
-def start_logits(settings: Config, stack: Stack, where: torch.device) -> Tensor:
-    """Logits of all pairs before training (R, P^2, C), the same whenever it is asked for."""
-    every = torch.arange(settings.data.P**2, device=where).expand(len(stack.members), -1)
-    return stack.replicas.each(lambda model, rows, choice: (model(rows, choice).logits,), every, stack.choice)[0]
-
 
 def objective(
-    settings: Config, targets: Tensor, model, rows: Tensor, choice, alpha, offset, er=None
+    settings: Config, targets: Tensor, model, rows: Tensor, choice, alpha, offset, er_strength=None
 ) -> tuple[Tensor, ...]:
-    """Trained loss, loss, accuracy and alpha times the logits of one replica on rows (N,), or of a stack on (R, N)."""
+    """Trained loss, loss (nats), accuracy and alpha times the logits of one replica on pairs rows (N,).
+
+    Results are (), (), () and (N, P + 1). targets: (P^2,). alpha and er_strength: (). offset: (P^2, P + 1), or (0, 0) where
+    nothing is subtracted. A stack has a leading axis R everywhere but in targets.
+    """
     output = model(rows, choice)
     logits = output.logits
     if settings.train.subtract_init:
@@ -185,12 +111,12 @@ def objective(
     scaled = alpha[..., None, None] * logits
     measure = cross_entropy if settings.train.loss == "ce" else squared_error
     loss = measure(scaled, targets[rows]).mean(-1)
-    trained = loss if er is None else loss + er * effective_rank_penalty(output.prelogits)
+    trained = loss if er_strength is None else loss + er_strength * effective_rank_penalty(output.prelogits)
     return trained, loss, accuracy(logits, targets[rows]), scaled
 
 
 def trained_loss(settings: Config, cell: Cell, model: Transformer, rows: Tensor, start: Transformer | None = None):
-    """The objective of a cell on pairs rows (N,) as a function of `model`'s parameters by name, for probes (sheet P22).
+    """The objective of a cell on pairs rows (N,) as a function of `model`'s parameters by name, for probes.
 
     start: the model at step 0, needed where its output is subtracted. The effective-rank term is as after train.er_start.
     """
@@ -201,156 +127,198 @@ def trained_loss(settings: Config, cell: Cell, model: Transformer, rows: Tensor,
 
     def loss(params: dict[str, Tensor]) -> Tensor:
         bound = lambda rows, choice: functional_call(model, params, (rows,))  # noqa: E731
-        er = cell.er_strength or None
-        return objective(settings, targets, bound, rows, None, alpha, offset, er)[0]
+        return objective(settings, targets, bound, rows, None, alpha, offset, cell.er_strength or None)[0]
 
     return loss
 
 
-class Watch:
-    """Counts evaluations in a row above the level, per replica, and says which replicas are done."""
+def has_rank_term(settings: Config) -> bool:
+    """Whether any cell trains on the effective rank; its eigenvalues cannot be part of a CUDA graph."""
+    return max(settings.grid.er_strength) > 0
 
-    def __init__(self, settings: Train, replicas: int):
-        self.settings = settings
-        self.streak, self.since = [0] * replicas, [0] * replicas
 
-    def done(self, replica: int, test_accuracy: float) -> bool:
-        """True `stop_after` evaluations after the first `run` in a row at the level."""
-        c = self.settings
-        if self.streak[replica] < c.run:
-            self.streak[replica] = self.streak[replica] + 1 if test_accuracy >= c.level else 0
-            self.since[replica] = c.run - 1
-        else:
-            self.since[replica] += 1
-        return bool(c.stop_after) and self.streak[replica] >= c.run and self.since[replica] >= c.stop_after
+def step(settings: Config, targets: Tensor, stack: Stack) -> Tensor:
+    """One step of every replica: forward, backward, optimiser.
+
+    Returns (R, 5), on the device: train loss, train accuracy and norm of all weights, each before the update, norm of the
+    gradient, and norm of the update, decay included.
+    """
+    c, replicas = settings.train, stack.replicas
+    now = replicas.steps + 1
+    weight_norm = (replicas.flat * stack.used).norm(dim=1)
+
+    def loss(model, rows, choice, alpha, er_strength, offset):
+        er_strength = er_strength if has_rank_term(settings) else None
+        return objective(settings, targets, model, rows, choice, alpha, offset, er_strength)[:3]
+
+    er_strength = stack.er_strength * (now >= c.er_start)
+    gradient, _, value, right = replicas.differentiate(
+        loss, stack.train, stack.choice, stack.alpha, er_strength, stack.offset
+    )
+    if c.optimizer == "adamw":
+        moved = replicas.adam(gradient, stack.lr, (c.beta1, c.beta2), c.eps, stack.decay, measure=True)
+    else:
+        moved = replicas.sgd(gradient, stack.lr, stack.decay, measure=True)
+    stack.t_train.copy_(torch.where((stack.t_train == 0) & (value <= LOSS), now.int(), stack.t_train))
+    return torch.stack([value, right, weight_norm, gradient.norm(dim=1), moved], 1)
+
+
+@torch.no_grad()
+def test(settings: Config, targets: Tensor, stack: Stack) -> Tensor:
+    """Loss, accuracy and mean top-two margin of every replica on its test pairs (R, 3), on the device."""
+
+    def measures(model, rows, choice, alpha, offset):
+        _, value, right, scaled = objective(settings, targets, model, rows, choice, alpha, offset)
+        # A softmax temperature leaves the logits that are reported as they are.
+        return value, right, margin(scaled) / (alpha if settings.train.readout == "temperature" else 1)
+
+    return torch.stack(stack.replicas.each(measures, stack.test, stack.choice, stack.alpha, stack.offset), 1)
 
 
 METRICS = (
     "train_loss", "train_accuracy", "weight_norm", "gradient_norm", "update_norm", "test_loss", "test_accuracy", "test_margin"
 )  # fmt: skip
+"""Columns of `step`, then those of `test`."""
 
 
-def fit(settings: Config, run: Run, where: torch.device) -> None:
-    """The training loop, from wherever the run stands to its last step."""
+@dataclass
+class State:
+    """How far every replica of the grid has come, and which of them train on; replicas go by their numbers in the grid."""
+
+    whole: Stack
+    """All replicas: as they stopped, or as they were when last taken back from the stack that is trained."""
+    labels: list[dict]
+    """Per replica the fields that name it in metrics.jsonl."""
+    running: list[int]
+    """Those that train on."""
+    members: list[int]
+    """Those in the stack that is trained; on a GPU some of them may have stopped."""
+    stopped: list[int]
+    """Those that stopped since the last checkpoint of the schedule; the next one is the last that holds their weights."""
+    held: list[int]
+    """Per replica the evaluations since T_gen, that one included; before T_gen, those in a row at the level."""
+
+    @classmethod
+    def start(cls, settings: Config, device: torch.device) -> Self:
+        """The state before the first step."""
+        whole, labels = stack_of(settings, device)
+        return cls(whole, labels, whole.members, whole.members, [], [0] * len(labels))
+
+    def weights(self) -> dict[str, Tensor]:
+        """Weights of the replicas that run or stopped lately, name -> (kept, ...), and their numbers under `replicas`."""
+        kept = sorted(self.running + self.stopped)
+        return self.whole.subset(kept).replicas.weights() | {"replicas": torch.tensor(kept)}
+
+    def save(self) -> dict:
+        """What `restore` needs to go on as if never stopped."""
+        lists = {key: getattr(self, key) for key in ("running", "members", "stopped", "held")}
+        return {"replicas": self.whole.replicas.state(), "t_train": self.whole.t_train.clone()} | lists
+
+    def restore(self, saved: dict) -> None:
+        """Become what was saved."""
+        self.whole.replicas.restore(saved["replicas"])
+        self.whole.t_train.copy_(saved["t_train"])
+        self.running, self.members, self.stopped, self.held = (
+            saved[key] for key in ("running", "members", "stopped", "held")
+        )
+
+    def log(self, settings: Train, run: Run, now: int, rows: list[list[float]]) -> list[int]:
+        """Log a row per running replica, from (METRICS, t_train, alive) of every member; numbers of those that shall stop."""
+        leaving = []
+        for number, (*scalars, t_train, alive) in zip(self.members, rows, strict=True):
+            if number not in self.running:
+                continue
+            values = dict(zip(METRICS, scalars, strict=True))
+            run.log(now, **self.labels[number], **values, t_train=int(t_train) or None)
+            self.held[number] = held(settings, self.held[number], values["test_accuracy"])
+            if not alive:
+                print(f"diverged by step {now}, and stopped: {self.labels[number]}", file=sys.stderr)
+            if not alive or done(settings, self.held[number]):
+                leaving.append(number)
+        return leaving
+
+    def leave(self, stack: Stack, leaving: list[int]) -> None:
+        """Stop the replicas `leaving`, as they now are in the stack that is trained."""
+        self.whole.absorb(stack, leaving)
+        self.stopped = self.stopped + leaving
+        self.running = [number for number in self.running if number not in leaving]
+
+    def shrinks(self) -> bool:
+        """Whether the stack is better made anew without those that stopped.
+
+        A CUDA graph is recorded anew only when that saves a quarter, a loop over replicas always gets shorter.
+        """
+        quarter = self.whole.t_train.device.type == "cuda"
+        return len(self.running) <= (0.75 * len(self.members) if quarter else len(self.members) - 1)
+
+
+def held(settings: Train, before: int, test_accuracy: float) -> int:
+    """Evaluations since T_gen, the first of `in_a_row` at the level, itself included; before it, those now in a row."""
+    return before + 1 if before >= settings.in_a_row or test_accuracy >= settings.level else 0
+
+
+def done(settings: Train, held: int) -> bool:
+    """Whether a replica stops: `stop_after` evaluations after T_gen, and once T_gen is known."""
+    return settings.stop_after > 0 and held >= max(settings.in_a_row, settings.stop_after + 1)
+
+
+def fit(settings: Config, run: Run, device: torch.device) -> None:
+    """The training loop, from wherever the run stands to its last step. Raises UserError if every replica diverges."""
     c = settings.train
-    whole, labels = stack_of(settings, where)
-    targets = settings.data.targets().to(where)
-    with_rank = bool((whole.er > 0).any())
-    saves = {*checkpoint.linear(c.save_every, c.steps), *c.save_at, c.steps}
+    targets = settings.data.targets().to(device)
+    state = State.start(settings, device)
+    checkpoints = experiment.checkpointer(settings, run)
+    saves = {*checkpoint.linear(c.save_every, c.steps), *c.save_at}
     early = checkpoint.logarithmic(min(c.evaluate_every, c.steps), 10)
     evaluations = {*early, *checkpoint.linear(c.evaluate_every, c.steps)}
-    keeper = checkpoint.Checkpointer(run.path / "checkpoints")
-    watch = Watch(c, len(labels))
-    running, ended, members = whole.members, [], whole.members
-
-    def save(now: int) -> None:
-        kept = sorted(running + ended)
-        weights = whole.subset(kept).replicas.weights() | {"replicas": torch.tensor(kept)}
-        # A checkpoint outside the schedule is for resuming alone: those that ended are in the next scheduled one too.
-        state = {"replicas": whole.replicas.state(), "fit": whole.fit.clone(), "running": running, "members": members}
-        state |= {"ended": [] if now in saves or not running else ended}
-        keeper.save(now, weights, state | {"streak": list(watch.streak), "since": list(watch.since)})
 
     # Resume: the newest whole checkpoint, and the metrics as they stood at that step
     begin = 0
-    if (found := keeper.latest()) is not None:
-        begin, _, saved = found
-        whole.replicas.restore(saved["replicas"])
-        whole.fit.copy_(saved["fit"])
-        running, members, ended = (saved[k] for k in ("running", "members", "ended"))
-        watch.streak, watch.since = saved["streak"], saved["since"]
+    if (latest := checkpoints.latest()) is not None:
+        begin, _, saved = latest
+        state.restore(saved)
     else:
-        save(0)
+        checkpoints.save(0, state.weights(), state.save())
     run.truncate(begin)
 
-    # One step: forward, backward, optimiser; metrics (R, 5) stay on the device
-    stack, latest = None, None
-
-    def step() -> None:
-        s = stack
-        now = s.replicas.steps + 1
-        strength = s.er * (now >= c.er_start)
-        weight_norm = (s.replicas.flat * s.used).norm(dim=1)
-
-        def loss(model, rows, choice, alpha, er, offset):
-            return objective(settings, targets, model, rows, choice, alpha, offset, er if with_rank else None)[:3]
-
-        gradient, _, value, right = s.replicas.differentiate(loss, s.train, s.choice, s.alpha, strength, s.offset)
-        if c.optimizer == "adamw":
-            moved = s.replicas.adam(gradient, s.lr, (c.beta1, c.beta2), c.eps, s.decay, measure=True)
-        else:
-            moved = s.replicas.sgd(gradient, s.lr, s.decay, measure=True)
-        s.fit.copy_(torch.where((s.fit == 0) & (value <= FITTED), now.int(), s.fit))
-        latest.copy_(torch.stack([value, right, weight_norm, gradient.norm(dim=1), moved], 1))
-
-    @torch.no_grad()
-    def test() -> torch.Tensor:
-        def loss(model, rows, choice, alpha, offset):
-            _, value, right, scaled = objective(settings, targets, model, rows, choice, alpha, offset)
-            # A softmax temperature leaves the logits that are reported as they are.
-            return value, right, margin(scaled) / (alpha if c.readout == "temperature" else 1)
-
-        return torch.stack(stack.replicas.each(loss, stack.test, stack.choice, stack.alpha, stack.offset), 1)
-
-    # The loop
+    stack = None
     bar = Progress(c.steps, initial=begin)
     with stop_signal() as stop:
         for now in range(begin + 1, c.steps + 1):
-            if not running:
+            if not state.running:
                 break
             if stack is None:
-                stack = whole.subset(members)
-                latest = torch.zeros(len(members), 5, device=where)
-                update = step if with_rank else device.graphed(step, where)
-            update()
+                stack = state.whole.subset(state.members)
+                learn = partial(step, settings, targets, stack)
+                learn = learn if has_rank_term(settings) else graphed(learn, device)
+            measured = learn()
             if now in evaluations:
-                rows = torch.cat([latest, test(), stack.fit[:, None], stack.replicas.alive], 1).tolist()
-                leaving = []
-                for number, (*scalars, fitted, alive) in zip(members, rows, strict=True):
-                    if number not in running:
-                        continue
-                    values = dict(zip(METRICS, scalars, strict=True))
-                    run.log(now, **labels[number], **values, t_train=int(fitted) or None)
-                    if watch.done(number, values["test_accuracy"]) or not alive:
-                        leaving.append(number)
-                    if not alive:
-                        print(f"diverged by step {now}, and stopped: {labels[number]}", file=sys.stderr)
-                bar.update(now, running=len(running))
-                if leaving:
-                    whole.absorb(stack, leaving)
-                    ended, running = ended + leaving, [n for n in running if n not in leaving]
-                    if not running:
-                        save(now)
-            # A graph is recorded anew for fewer replicas only when that saves a quarter; a loop over them always.
-            fewer = len(running) <= (0.75 * len(members) if where.type == "cuda" else len(members) - 1)
-            if fewer or now in saves or stop:
-                whole.absorb(stack, running)
+                tested = test(settings, targets, stack)
+                rows = torch.cat([measured, tested, stack.t_train[:, None], stack.replicas.alive], 1).tolist()
+                state.leave(stack, state.log(c, run, now, rows))
+                bar.update(now, running=len(state.running))
+            scheduled = now in saves or not state.running
+            shrinks = state.shrinks()
+            if shrinks or scheduled or stop:
+                state.whole.absorb(stack, state.running)
             # Before the checkpoint, so that a resumed run has the same stack from the next step on.
-            if fewer:
-                members, stack = running, None
-            if now in saves or stop:
-                save(now)
-            if now in saves:
-                ended = []
+            if shrinks:
+                state.members, stack = state.running, None
+            if scheduled or stop:
+                # A checkpoint outside the schedule is for resuming alone: those that stopped are in the next one too.
+                weights = state.weights()
+                state.stopped = [] if scheduled else state.stopped
+                checkpoints.save(now, weights, state.save())
             if stop and now < c.steps:
                 raise KeyboardInterrupt
     bar.close()
-    if not whole.replicas.alive.any():
+    if not state.whole.replicas.alive.any():
         raise UserError(f"every replica diverged; lower --grid.lr (now {settings.grid.lr})")
 
 
 def main(settings: Config) -> None:
-    """Open the run folder, train, close it."""
-    where = device.setup(settings.device, settings.precision, settings.threads)
-    run = Run.create(settings.folder, settings, settings.resume, device=where)
-    if run.finished:
-        print(f"{run.path} is finished: nothing to do")
-        return
-    run.mirror = mirror(settings.wandb, run.path, asdict(settings))
-    with run:
-        fit(settings, run, where)
-        run.finish()
-    print(f"{run.path}: {len(cells(settings.grid))} cells of {len(settings.seeds)} seeds")
+    """Train, in the run folder that the settings name."""
+    experiment.train(settings, fit)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""How few directions carry the prelogits, or any matrix: ranks and tails of a spectrum (paper Fig 6, 9; sheet 3.5).
+"""How few directions carry the prelogits, or any matrix: ranks and tails of a spectrum (paper Figs 6, 9; appendix D).
 
 The paper's measures are of the eigenvalues lambda of the uncentred Gram G = Z^T Z. Everything is float64, and the
 eigenvalues are taken from G itself: from G G^T, as the authors took them, half of the digits are lost.
@@ -25,8 +25,8 @@ def eigenvalues(Z: Tensor) -> np.ndarray:
     n, d = Z.shape
     if not Z.isfinite().all():
         return np.full(d, np.nan)
-    found = torch.linalg.eigvalsh(Z.mT @ Z if n >= d else Z @ Z.mT).clamp_min(0).numpy()
-    return np.concatenate([np.zeros(d - len(found)), found])
+    positive = torch.linalg.eigvalsh(Z.mT @ Z if n >= d else Z @ Z.mT).clamp_min(0).numpy()
+    return np.concatenate([np.zeros(d - len(positive)), positive])
 
 
 def effective_rank(eigenvalues: np.ndarray) -> float:
@@ -69,7 +69,7 @@ def _over_largest(value: float, eigenvalues: np.ndarray) -> float:
 
 def alpha_pl(eigenvalues: np.ndarray) -> float:
     """Exponent of the power-law tail of the density of lambda, the paper's alpha; lower is more compressible."""
-    return power_law.fit(eigenvalues).alpha
+    return power_law.estimate(eigenvalues).alpha
 
 
 def alpha_req(eigenvalues: np.ndarray) -> float:
@@ -94,12 +94,12 @@ MEASURES = (
 
 def spectrum(Z: Tensor) -> dict[str, float]:
     """Every measure above, by name, of prelogits Z (n, d); NaN where Z is not finite."""
-    found = eigenvalues(Z)
-    return {measure.__name__: measure(found) for measure in MEASURES}
+    values = eigenvalues(Z)
+    return {measure.__name__: measure(values) for measure in MEASURES}
 
 
 def within(values, steps, factor: float = 1.1, after: int = 200) -> int | None:
-    """First step >= after at which a curve (T,) is at most `factor` times its own minimum over those steps (C16).
+    """First step >= after at which a curve (T,) is at most `factor` times its own minimum over those steps (Fig 6c).
 
     For the paper's statistic give the mean curve over seeds. NaN is passed over; None where nothing else is left.
     """

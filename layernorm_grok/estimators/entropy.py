@@ -1,4 +1,4 @@
-"""Entropy of attention in nats, in the authors' convention and in ours, and the rank of what attention writes (sheet 3.4)."""
+"""Entropy of attention in nats, in the authors' convention and in ours, and the rank of its output (paper Fig 3c)."""
 
 import torch
 from torch import Tensor

@@ -1,4 +1,4 @@
-"""How periodic an embedding table is in its tokens: concentration of its Fourier spectrum (paper Fig 2b; sheet 3.2)."""
+"""How periodic an embedding table is in its tokens: concentration of its Fourier spectrum (paper Fig 2b)."""
 
 import numpy as np
 import torch

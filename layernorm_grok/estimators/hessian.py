@@ -1,4 +1,4 @@
-"""Extreme eigenvalues of the Hessian of the trained loss, by Lanczos (sheet 3.8, P22).
+"""Extreme eigenvalues of the Hessian of the trained loss, by Lanczos.
 
 The loss is whatever was trained, as a function of the parameters: with alpha, the subtracted start and the effective-rank term
 where there were any.
@@ -99,12 +99,12 @@ def lanczos(
     diagonal, beside = torch.zeros(2, steps, dtype=torch.float64)
     basis[0] = _orthogonal(basis[:0], generator)
     for step in range(steps):
-        found = product(basis[step]).detach().to("cpu", torch.float64)
-        if not found.isfinite().all():
+        image = product(basis[step]).detach().to("cpu", torch.float64)
+        if not image.isfinite().all():
             raise ValueError(f"found a product that is not finite at iteration {step + 1}; is the loss finite?")
         known = basis[: step + 1]
-        diagonal[step] = found @ basis[step]
-        rest = _without(known, found)
+        diagonal[step] = image @ basis[step]
+        rest = _without(known, image)
         beside[step] = rest.norm()
         spectrum = _ends(diagonal[: step + 1], beside[: step + 1], k, tolerance)
         if spectrum.converged or step + 1 == steps:

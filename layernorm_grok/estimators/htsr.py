@@ -1,4 +1,4 @@
-"""Heavy tails of the weight matrices: spectra of W^T W for every linear map of the blocks (Martin and Mahoney 2021; sheet 3.8).
+"""Heavy tails of the weight matrices: spectra of W^T W for every linear map of the blocks (Martin and Mahoney 2021).
 
 Embedding and unembedding are left out, as in the original, which splits the packed queries, keys and values of the first
 layer alone; here those of every layer are.
@@ -28,12 +28,12 @@ def measure(W: Tensor) -> dict[str, float]:
     """alpha_pl and effective_rank of the eigenvalues of W^T W; of W itself numerical_rank (float32 default tolerance),
     stable_rank_original = ||W||_F / ||W||_2 and stable_rank, its square.
     """
-    found = compressibility.eigenvalues(W)
-    stable = compressibility.stable_rank(found)
+    spectrum = compressibility.eigenvalues(W)
+    stable = compressibility.stable_rank(spectrum)
     return {
-        "alpha_pl": compressibility.alpha_pl(found),
-        "effective_rank": compressibility.effective_rank(found),
-        "numerical_rank": compressibility.numerical_rank(np.sqrt(found), max(W.shape)),
+        "alpha_pl": compressibility.alpha_pl(spectrum),
+        "effective_rank": compressibility.effective_rank(spectrum),
+        "numerical_rank": compressibility.numerical_rank(np.sqrt(spectrum), max(W.shape)),
         "stable_rank_original": float(np.sqrt(stable)),
         "stable_rank": stable,
     }
@@ -41,13 +41,13 @@ def measure(W: Tensor) -> dict[str, float]:
 
 def heavy_tails(state: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
     """`measure` of every matrix by name; raises ValueError for a state dict without any."""
-    found = {name: measure(W) for name, W in matrices(state)}
-    if not found:
+    measures = {name: measure(W) for name, W in matrices(state)}
+    if not measures:
         raise ValueError(f"found no linear weights among {list(state)}, expected names such as layers.0.qkv")
-    return found
+    return measures
 
 
-def average(found: dict[str, dict[str, float]]) -> dict[str, float]:
+def average(measures: dict[str, dict[str, float]]) -> dict[str, float]:
     """Mean of each measure over the matrices of `heavy_tails`, what the original logs."""
-    rows = list(found.values())
+    rows = list(measures.values())
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

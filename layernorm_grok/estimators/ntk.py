@@ -1,4 +1,4 @@
-"""The empirical neural tangent kernel of f(x) = alpha logits(x) without per-sample gradients (section 2.3; sheet 3.6, 7.2).
+"""The empirical neural tangent kernel of f(x) = alpha logits(x) without per-sample gradients (paper section 4.1).
 
 A linear map's gradient for one example is a sum of outer products, output gradient times input, so its inner product for two
 examples is a sum of products of two short inner products. The kernel is assembled from such Gram matrices, one backward pass

@@ -1,4 +1,4 @@
-"""The neural tangent kernel from Gram matrices of inputs and output gradients: what ntk.py's `gram` is made of (sheet 7.2).
+"""The neural tangent kernel from Gram matrices of inputs and output gradients: what ntk.py's `gram` is made of.
 
 Of each parameter, `collect` keeps per example what the inner products of gradients need, and `assemble` sums them up.
 """
@@ -243,5 +243,5 @@ def add_operands(kernel: Tensor, gradients: Tensor, ids: Tensor) -> None:
     groups = flat.argsort(stable=True).split(flat.unique(return_counts=True)[1].tolist())
     group = pad_sequence(groups, batch_first=True, padding_value=len(flat))
     members = F.pad(gradients.flatten(0, 1), (0, 0, 0, 1))[group]
-    place = group % len(ids)
-    kernel.index_put_((place[:, :, None], place[:, None]), members @ members.mT, accumulate=True)
+    rows = group % len(ids)
+    kernel.index_put_((rows[:, :, None], rows[:, None]), members @ members.mT, accumulate=True)

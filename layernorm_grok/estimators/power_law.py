@@ -1,4 +1,4 @@
-"""Power-law fit of a tail: maximum likelihood, and the cut-off that fits best (Clauset et al. 2009; sheet 3.5).
+"""Power-law fit of a tail: maximum likelihood, and the cut-off that fits best (Clauset et al. 2009).
 
 The rules are those of the package `powerlaw` 1.5 for continuous data, which made the paper's figures; version 2 bounds alpha.
 """
@@ -22,7 +22,7 @@ class PowerLaw(NamedTuple):
 NONE = PowerLaw(np.nan, np.nan, np.nan, 0)
 
 
-def fit(values) -> PowerLaw:
+def estimate(values) -> PowerLaw:
     """Fit of the positive values of an array of any shape; nan everywhere for fewer than 2 distinct ones, or with a NaN or inf.
 
     Each distinct value x_min but the largest is tried: alpha = 1 + n / sum ln(x_i / x_min) over the n values x_i >= x_min,

@@ -1,4 +1,4 @@
-"""Scale-removed loss: what is left of a model when its MLP no longer sees how long its input is (paper section 3; sheet 3.3).
+"""Scale-removed loss: what is left of a model when its MLP no longer sees how long its input is (paper section 3, Fig 3a).
 
 y is the residual that enters the MLP, before its norm if it has one. The authors' probe (`code`) also drops every norm of
 the block, those of attention included; `unit` and `mean_norm` change the MLP's input alone.

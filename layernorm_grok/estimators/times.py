@@ -1,4 +1,4 @@
-"""When a run fits and when it generalises, and how to compare such times over seeds (paper Fig 1, 4, 5; sheet 3.1, 5.2).
+"""When a run fits and when it generalises, and how to compare such times over seeds (paper Figs 1, 4, 5).
 
 Times are steps, None for never. A never is a right-censored time: all that is known is that it lies beyond the last step of
 that seed (`censored_at`, one step for all or one per seed). It is never dropped without being counted.
@@ -19,8 +19,8 @@ MEAN_ACCURACY = 0.995
 
 
 def _first(steps, reached: np.ndarray) -> int | None:
-    found = np.asarray(steps)[reached]
-    return int(found[0]) if found.size else None
+    steps = np.asarray(steps)[reached]
+    return int(steps[0]) if steps.size else None
 
 
 def first_at_most(steps, values, level: float) -> int | None:
@@ -33,25 +33,26 @@ def first_at_least(steps, values, level: float) -> int | None:
     return _first(steps, np.asarray(values, dtype=float) >= level)
 
 
-def sustained(steps, accuracy, level: float = 0.99, run: int = 3) -> int | None:
-    """First evaluation of the first `run` consecutive ones with accuracy >= level; a run that the end cuts short is none."""
+def sustained(steps, accuracy, level: float = 0.99, in_a_row: int = 3) -> int | None:
+    """First of the first `in_a_row` evaluations with accuracy >= level; a row that the end cuts short is none."""
     good = np.asarray(accuracy, dtype=float) >= level
-    if len(good) < run:
+    if len(good) < in_a_row:
         return None
-    return _first(steps[: len(steps) - run + 1], sliding_window_view(good, run).all(1))
+    return _first(steps[: len(steps) - in_a_row + 1], sliding_window_view(good, in_a_row).all(1))
 
 
 def carried(values) -> np.ndarray:
     """Curves (S, T) with NaN replaced by the seed's last value before it; NaN stays where there is none."""
     values = np.asarray(values, dtype=float)
-    place = np.where(np.isnan(values), 0, np.arange(values.shape[1]))
-    return np.take_along_axis(values, np.maximum.accumulate(place, axis=1), axis=1)
+    known = np.where(np.isnan(values), 0, np.arange(values.shape[1]))
+    return np.take_along_axis(values, np.maximum.accumulate(known, axis=1), axis=1)
 
 
-def conventions(steps, train_loss, test_loss, test_accuracy, train_step: list[int | None]) -> dict:
+def conventions(steps, train_loss, test_loss, test_accuracy, t_train: list[int | None]) -> dict:
     """Every definition of the times, from curves (S, T) over steps (T,) that are NaN once a seed has stopped.
 
-    Per seed: t_train, as given by training, which sees every step; t_gen, `sustained`; first, the first crossing of 0.99.
+    Per seed: t_train, as given by training, which sees every step; t_gen, `sustained`, by which claims are judged; first, the
+    first touch of 0.99, which one lucky evaluation can be.
     The paper's, of one curve over seeds: gen_loss, gen_loss_min and gen_loss_max (mean, lowest and highest test loss at
     most 0.01), train_loss (mean train loss at most 0.01), gen_acc (mean test accuracy at least 0.995), max_acc (highest
     test accuracy 1). The slowest or the fastest seed sets them. A seed that has stopped keeps its last value in them, so
@@ -59,7 +60,7 @@ def conventions(steps, train_loss, test_loss, test_accuracy, train_step: list[in
     """
     train, test, accuracy = carried(train_loss), carried(test_loss), carried(test_accuracy)
     return {
-        "t_train": list(train_step),
+        "t_train": list(t_train),
         "t_gen": [sustained(steps, row) for row in test_accuracy],
         "first": [first_at_least(steps, row, 0.99) for row in test_accuracy],
         "gen_loss": first_at_most(steps, test.mean(0), LOSS),
@@ -95,8 +96,8 @@ def _quantile(times: Sequence[Time], censored_at: Limit, share: float) -> Time:
     """First time by which the share has come, by Kaplan-Meier; None where it never does."""
     events, survival = kaplan_meier(times, censored_at)
     # The product of fractions may miss 1 - share by its rounding.
-    found = events[survival <= 1 - share + 1e-12]
-    return float(found[0]) if found.size else None
+    reached = events[survival <= 1 - share + 1e-12]
+    return float(reached[0]) if reached.size else None
 
 
 def median_time(times: Sequence[Time], censored_at: Limit) -> Time:
@@ -114,15 +115,15 @@ def bootstrap_median(
 ) -> tuple[Time, Time]:
     """Percentile interval of `median_time` over seeds drawn with replacement; an end is None beyond what is observed.
 
-    (None, None) for fewer than 2 seeds, which say nothing of the spread.
+    (None, None) for fewer than 2 seeds, which say nothing of how seeds differ.
     """
     n = len(times)
     if n < 2:
         return None, None
     limits = np.broadcast_to(np.asarray(censored_at, dtype=float), n)
     chosen = np.random.default_rng(seed).integers(n, size=(draws, n))
-    found = [median_time([times[i] for i in row], limits[row]) for row in chosen]
-    medians = np.array([np.inf if t is None else t for t in found])
+    medians = [median_time([times[i] for i in row], limits[row]) for row in chosen]
+    medians = np.array([np.inf if t is None else t for t in medians])
     tails = [(1 - coverage) / 2, (1 + coverage) / 2]
     low, high = np.quantile(medians, tails, method="inverted_cdf")
     return tuple(float(t) if np.isfinite(t) else None for t in (low, high))

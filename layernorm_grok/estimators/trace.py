@@ -68,7 +68,8 @@ def trace(
         layers.append(layer)
     z = x[:, -1]
     if model.placement.final_center:
-        z = F.layer_norm(z, z.shape[-1:], eps=FINAL_EPS)
+        z = z - z.mean(-1, keepdim=True) if model.c.norm == "layer" else z
+        z = z / (z.square().mean(-1, keepdim=True) + FINAL_EPS).sqrt()
     if model.placement.final:
         z = model.final_norm(z)
     tied = model.c.unembed == "tied"

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from layernorm_grok import power_law
-from layernorm_grok.compressibility import (
+from layernorm_grok.estimators import power_law
+from layernorm_grok.estimators.compressibility import (
     alpha_req,
     effective_rank,
     effective_rank_sv,
@@ -89,7 +89,7 @@ def test_exact_power_laws_of_ranks(a):
     assert alpha_req(found) == pytest.approx(a)
     assert alpha_req(np.random.default_rng(0).permutation(found)) == pytest.approx(a)
     many = np.arange(1, 1001) ** -a
-    assert power_law.fit(many).alpha == pytest.approx(1 + 1 / a, rel=0.05)
+    assert power_law.estimate(many).alpha == pytest.approx(1 + 1 / a, rel=0.05)
 
 
 def test_alpha_req_reads_ranks_5_to_60_or_what_there_is():

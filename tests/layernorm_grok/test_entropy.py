@@ -7,9 +7,9 @@ import pytest
 import scipy.stats
 import torch
 
-from layernorm_grok.entropy import attention_entropies, attention_output_rank, entropy, weights_on_embeddings
+from layernorm_grok.estimators.entropy import attention_entropies, attention_output_rank, entropy, weights_on_embeddings
+from layernorm_grok.estimators.trace import trace
 from layernorm_grok.model import Transformer
-from layernorm_grok.reference import trace
 from tests.layernorm_grok.models import random_model
 
 ALL = torch.arange(25)

@@ -1,17 +1,18 @@
 """Reading a run back: curves end where a replica stopped, models are those of the step, wrong questions are told."""
 
+import importlib
+
 import numpy as np
 import pytest
 
 from common import config
 from common.config import UserError
-from layernorm_grok.analysis._driver import Probe, along, looked_at, spread_out
-from layernorm_grok.evaluate import Trained
+from layernorm_grok.analysis._lives import along, from_on, looked_at, spread_out
+from layernorm_grok.evaluate import Probe, Trained
 from layernorm_grok.losses import cross_entropy
-from layernorm_grok.measures import from_on
 from layernorm_grok.train import Config, main
 from tests.layernorm_grok.conftest import SMOKE
-from tests.papers import flags, settings_class
+from tests.papers import flags
 
 
 def test_a_model_read_back_has_the_test_loss_of_the_record(smoke_run):
@@ -24,7 +25,7 @@ def test_a_model_read_back_has_the_test_loss_of_the_record(smoke_run):
 
 
 def test_a_stopped_replica_is_as_it_stopped_and_its_curve_ends(tmp_path):
-    values = {"root": str(tmp_path), "device": "cpu", "train.level": 0.02, "train.run": 1, "train.stop_after": 2}
+    values = {"root": str(tmp_path), "device": "cpu", "train.level": 0.02, "train.in_a_row": 1, "train.stop_after": 2}
     settings = config.parse(Config, [f"--config={SMOKE}", *flags(values)])
     main(settings)
     trained = Trained(settings.folder, "cpu")
@@ -109,13 +110,7 @@ def test_the_checkpoint_after_a_step_is_looked_at_too():
 )
 def test_settings_of_an_analysis_that_cannot_work_are_told(name, flags, words):
     with pytest.raises(UserError, match=words):
-        config.parse(settings_class("layernorm_grok", name)[1], flags)
-
-
-def test_a_sweep_analysis_of_placements_is_told(smoke_run):
-    module, settings = settings_class("layernorm_grok", "wd_sweep")
-    with pytest.raises(UserError, match="expected a sweep"):
-        module.analyse(Trained(smoke_run, "cpu"), settings())
+        config.parse(importlib.import_module(f"layernorm_grok.analysis.{name}").Settings, flags)
 
 
 def test_points_are_spread_with_both_ends():

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from layernorm_grok.fourier import amplitudes, concentration, gini, key_frequency_share
+from layernorm_grok.estimators.fourier import amplitudes, concentration, gini, key_frequency_share
 
 
 def noise(P: int, d: int, seed: int = 0) -> torch.Tensor:

@@ -5,8 +5,8 @@ import math
 import pytest
 import torch
 
-from layernorm_grok import power_law
-from layernorm_grok.htsr import average, heavy_tails, matrices, measure
+from layernorm_grok.estimators import power_law
+from layernorm_grok.estimators.htsr import average, heavy_tails, matrices, measure
 from layernorm_grok.model import Model, Transformer
 from layernorm_grok.placement import Placement
 
@@ -45,7 +45,7 @@ def test_measures_equal_those_of_torch(shape):
     assert found["stable_rank_original"] == pytest.approx(float(norm(W) / norm(W, 2)))
     assert found["stable_rank"] == pytest.approx(found["stable_rank_original"] ** 2)
     assert found["effective_rank"] == pytest.approx(float(torch.exp(torch.special.entr(p).sum())))
-    assert found["alpha_pl"] == pytest.approx(power_law.fit(s.square()).alpha)
+    assert found["alpha_pl"] == pytest.approx(power_law.estimate(s.square()).alpha)
     assert found["numerical_rank"] == min(shape)
 
 

@@ -8,11 +8,11 @@ from torch import nn
 
 from common.replicas import Replicas
 from layernorm_grok.data import Data, split, tokens
+from layernorm_grok.estimators.trace import trace
 from layernorm_grok.grid import switches
 from layernorm_grok.losses import cross_entropy
 from layernorm_grok.model import Model, Norm, Transformer, truncated_normal
 from layernorm_grok.placement import ALIASES, Placement
-from layernorm_grok.reference import trace
 from tests.layernorm_grok.models import random_model
 
 ALL = torch.arange(25)
@@ -225,7 +225,7 @@ def test_initial_deviations_times_root_of_fan_in(init, out, fc2):
     assert model.embed.std() * 128**0.5 == pytest.approx(1, rel=0.03)
     assert model.unembed.std() * 128**0.5 == pytest.approx(1, rel=0.03)
     assert model.position.std() == pytest.approx(0.02, rel=0.15)
-    assert block.fc1_bias.any() == block.fc2_bias.any() == (init == "default")
+    assert not block.fc1_bias.any() and not block.fc2_bias.any()
 
 
 @pytest.mark.parametrize("layers", [1, 2])
@@ -260,19 +260,27 @@ def test_without_it_the_mlp_sees_the_scale(placement):
     assert difference.abs().max() > 0.1
 
 
-def test_final_center_is_the_final_norm_at_its_start_and_has_no_parameters():
+@pytest.mark.parametrize("norm, parameters", [("layer", 16), ("rms", 8)])
+def test_final_center_is_the_final_norm_at_its_start_and_has_no_parameters(norm, parameters):
     generator = torch.Generator().manual_seed(0)
-    settings = Model(d=8, heads=2)
+    settings = Model(d=8, heads=2, norm=norm)
     plain, center, final = (
         Transformer(settings, 5, Placement.parse(f"pre{end}"), generator.manual_seed(0)).double()
         for end in ("", "+final-center", "+final")
     )
     z = plain(ALL).prelogits
-    assert_close(
-        center(ALL).prelogits, (z - z.mean(1, keepdim=True)) / (z.var(1, keepdim=True, correction=0) + 1e-5).sqrt()
-    )
+    z = z - z.mean(1, keepdim=True) if norm == "layer" else z
+    assert_close(center(ALL).prelogits, z / (z.square().mean(1, keepdim=True) + 1e-5).sqrt())
     assert_close(final(ALL).logits, center(ALL).logits)
-    assert (count(center) - count(plain), count(final) - count(plain)) == (0, 16)
+    assert (count(center) - count(plain), count(final) - count(plain)) == (0, parameters)
+
+
+@pytest.mark.parametrize("given, expected", [(0.0, [0.0, 1e-5, 0.0, 1e-5]), (0.1, [0.1] * 4)])
+def test_peri_has_the_authors_epsilon_at_the_mlp(given, expected):
+    """1e-5 before the MLP (ln2) and after it (ln4), 0 before attention (ln1) and after it (ln3)."""
+    block = random_model("peri", norm_eps=given).layers[0]
+    assert [getattr(block, f"ln{number}").eps for number in (1, 2, 3, 4)] == expected
+    assert random_model("pre").layers[0].ln2.eps == 0.0
 
 
 def test_qk_norm_takes_away_the_scale_of_queries_and_keys():

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from layernorm_grok import ntk, ntk_gram
+from layernorm_grok.estimators import ntk, ntk_gram
 from layernorm_grok.model import Model, Transformer
 from layernorm_grok.placement import Placement
 

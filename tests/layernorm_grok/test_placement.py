@@ -21,7 +21,7 @@ TABLE = {
     "attn-pre-k": "k",
     "pre-qk": "q k mlp",
 }
-"""The sheet's table of placements, as switches."""
+"""The paper's placements (Table 1, section 2.1) and ours, as switches."""
 
 
 def on(placement: Placement) -> set[str]:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from layernorm_grok.times import (
+from layernorm_grok.estimators.times import (
     bootstrap_median,
     carried,
     concordance,
@@ -42,7 +42,7 @@ def test_sustained_needs_a_whole_run():
     steps = [0, 5, 10, 15, 20, 25, 30]
     assert sustained(steps, [0, 1, 1, 0, 0.99, 1, 1]) == 20
     assert sustained(steps, [1, 1, 0, 1, 1, 0.98, 1]) is None
-    assert sustained(steps, [1, 1, 0, 1, 1, 0.98, 1], run=2) == 0
+    assert sustained(steps, [1, 1, 0, 1, 1, 0.98, 1], in_a_row=2) == 0
     assert sustained(steps, [0, 0, 0, 0, 0, 1, 1]) is None
     assert sustained(steps, [0, 0, 0.5, 0.6, 0.5, 0, 0], level=0.5) == 10
     assert sustained(steps, [0, 1, 1, NAN, NAN, NAN, NAN]) is None

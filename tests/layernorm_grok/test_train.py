@@ -13,10 +13,11 @@ import yaml
 
 from common import config
 from common.config import UserError
+from layernorm_grok import bench
 from layernorm_grok.data import split
 from layernorm_grok.evaluate import Trained
-from layernorm_grok.grid import Grid, cells
-from layernorm_grok.train import Config, Train, Watch, build, main, stack_of
+from layernorm_grok.grid import Grid, build, cells, stack_of
+from layernorm_grok.train import Config, State, Train, done, held, main
 from tests.papers import assert_same_run, last_weights, record
 
 ROOT = Path(__file__).parents[2]
@@ -47,7 +48,7 @@ def whole(tmp_path_factory) -> Path:
     return root / "layernorm_grok/smoke/main"
 
 
-STOPPING = ("--train.level=0.02", "--train.run=2", "--train.stop_after=3")
+STOPPING = ("--train.level=0.02", "--train.in_a_row=2", "--train.stop_after=3")
 """A level that some replicas pass by chance and others do not, so that the stack shrinks on the way."""
 
 
@@ -117,7 +118,7 @@ def test_batched_stack_equals_replicas_one_by_one(tmp_path, monkeypatch, optimiz
 
             return Replicas([m.double() for m in models], trainable, batched)
 
-        monkeypatch.setattr("layernorm_grok.train.Replicas", doubled)
+        monkeypatch.setattr("layernorm_grok.grid.Replicas", doubled)
         main(settings)
         weights.append(last_weights(settings.folder))
     for name, value in weights[0].items():
@@ -194,12 +195,48 @@ def test_rules_for_learning_rate_and_decay():
     assert {(c.lr, c.weight_decay) for c in cells(product)} == {(1e-3, 4.0), (4e-3, 1.0)}
 
 
-def test_watch_asks_for_a_run_of_evaluations_and_then_waits():
-    watch = Watch(Train(level=0.9, run=3, stop_after=4), 1)
+def stops(accuracies: list[float], **changes) -> list[bool]:
+    """Whether a replica is done after each evaluation."""
+    settings, count, found = Train(**changes), 0, []
+    for accuracy in accuracies:
+        count = held(settings, count, accuracy)
+        found.append(done(settings, count))
+    return found
+
+
+def test_a_replica_stops_after_evaluations_in_a_row_and_a_wait_from_the_first_of_them():
     accuracies = [0.95, 0.95, 0.1, 0.95, 0.95, 0.95, 0.2, 0.2, 0.2]
-    assert [watch.done(0, a) for a in accuracies] == [False] * 7 + [True, True]
-    never = Watch(Train(level=0.9, run=1, stop_after=0), 1)
-    assert not any(never.done(0, 1.0) for _ in range(50))
+    assert stops(accuracies, level=0.9, in_a_row=3, stop_after=4) == [False] * 7 + [True, True]
+    assert stops(accuracies, level=0.9, in_a_row=3, stop_after=1) == [False] * 5 + [True] * 4
+    assert not any(stops([1.0] * 50, level=0.9, in_a_row=1, stop_after=0))
+
+
+def test_what_a_state_saves_restores_it(tmp_path):
+    settings = settings_with(tmp_path)
+    state, other = (State.start(settings, torch.device("cpu")) for _ in range(2))
+    stack = state.whole.subset(state.members)
+    stack.replicas.flat.add_(1.0)
+    stack.t_train[3], state.held[1] = 7, 2
+    state.leave(stack, [3])
+    state.members = state.running
+    other.restore(state.save())
+    assert (other.running, other.members, other.stopped, other.held) == (
+        state.running, state.members, [3], state.held
+    )  # fmt: skip
+    assert torch.equal(other.whole.replicas.flat, state.whole.replicas.flat) and int(other.whole.t_train[3]) == 7
+    assert {name: w.shape for name, w in other.weights().items()} == {n: w.shape for n, w in state.weights().items()}
+
+
+def test_the_bench_times_the_step_and_the_test_pass_of_training(tmp_path):
+    settings = settings_with(
+        tmp_path, seeds=[0], grid={"placement": ["pre"]}, train={"steps": 10, "evaluate_every": 10}
+    )
+    main(settings)
+    last = record(settings.folder)[-1]
+    rows = bench.our_steps(settings, torch.device("cpu"), 10)()
+    expected = ["train_loss", "train_accuracy", "weight_norm", "gradient_norm", "update_norm"]
+    expected += ["test_loss", "test_accuracy", "test_margin"]
+    assert last["step"] == 10 and rows == [[last[key] for key in expected]]
 
 
 def test_frozen_norms_and_undecayed_norms(tmp_path):
@@ -286,7 +323,7 @@ def test_a_mistake_exits_with_2_and_no_traceback(tmp_path):
 
 @pytest.mark.parametrize(("act", "expected"), [("gelu", 0.466), ("relu", 0.442)])
 def test_the_first_updates_have_the_norms_of_the_authors_runs(tmp_path, act, expected):
-    """Golden numbers that no generator changes: ||update|| at steps 1 and 2 of the released setting (sheet P2)."""
+    """Golden numbers that no generator changes: ||update|| at steps 1 and 2, by which the figures' runs are known as GELU."""
     following = {"gelu": 0.4305, "relu": 0.396}[act]
     values = {"preset": "golden", "root": str(tmp_path), "seeds": [0], "device": "cpu", "model": {"act": act}}
     path = tmp_path / "golden.yaml"
