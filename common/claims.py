@@ -72,7 +72,7 @@ class Claim:
     @property
     def expected(self) -> str:
         """The bounds in words."""
-        return "; ".join(f"{row['name']} {_bound(row)}".strip() for row in self.bounds)
+        return "; ".join(f"{row['name']} {report.bound_text(row)}".strip() for row in self.bounds)
 
     def values(self, *results: dict) -> dict[str, list]:
         """The numbers by name, a value per seed (None for NaN), from the needed results."""
@@ -219,17 +219,7 @@ def _measured(paper: Paper, claim: Claim, study: Study) -> tuple[dict, list, str
 
 def headline(values: dict[str, list]) -> dict:
     """measured and error of a row: mean and half-width of the 95% t-interval of the first numbers; as text with a never."""
-    first = next(iter(values.values()), [])
-    known = [value for value in first if value is not None]
-    if known and all(math.isfinite(value) for value in known):
-        mean, error = experiment.interval(known)
-        return {"measured": mean, "error": error}
-    return {"measured": ", ".join(number_text(written(value)) for value in first) or None, "error": None}
-
-
-def number_text(value: float | str | None) -> str:
-    """One written number, four digits of it."""
-    return value if isinstance(value, str) else "–" if value is None else f"{value:.4g}".replace("-", "−")
+    return report.headline([written(value) for value in next(iter(values.values()), [])])
 
 
 def written(value: float | None) -> float | str | None:
@@ -251,13 +241,6 @@ def _meets(number: float, bound: dict) -> bool:
     if bound["kind"] == "within":
         return value[0] <= number <= value[1]
     return number > value if bound["kind"] == "above" else number < value
-
-
-def _bound(bound: dict) -> str:
-    value = bound["value"]
-    if bound["kind"] == "within":
-        return f"from {value[0]:g} to {value[1]:g}"
-    return f"{'>' if bound['kind'] == 'above' else '<'} {value:g}"
 
 
 def _natural(text: str) -> list:

@@ -10,13 +10,17 @@ import matplotlib
 import numpy as np
 from cycler import cycler
 from matplotlib.figure import Figure
+from matplotlib.transforms import Affine2D
 from PIL import Image
 
+from common.experiment import interval
 from common.plain import write_atomic, write_json
 
 # Inches: the text width of a page, and of one of two columns on it.
 FULL, HALF = 6.5, 3.2
 DPI = 150
+# Points of a band: more than a panel has pixels to tell apart, and seaborn takes half a millisecond for each.
+BAND_POINTS = 200
 
 # Okabe and Ito's colours, which stay apart with every common kind of colour blindness.
 COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#222222")
@@ -82,13 +86,54 @@ def axes(ncols: int = 1, nrows: int = 1, width: float = FULL, height: float | No
 
 
 def seed_lines(ax, x, ys, label: str, color: str):
-    """Every seed thin under the bold mean, which carries the label; returns the mean's line.
+    """Every seed thin under the bold mean, which carries the label, with the 95% t-interval over seeds as a band.
 
-    x: (points,). ys: (seeds, points). The mean has a gap where any seed has one: no seed leaves it unseen.
+    x: (points,). ys: (seeds, points). Returns the mean's line. The mean has a gap where any seed has one: no seed leaves it
+    unseen. The band does not widen the axes: seeds that fall at different steps have one far beyond all of them. Set
+    logarithmic scales afterwards: seaborn would average logarithms.
     """
-    ys = np.atleast_2d(np.asarray(ys, dtype=float))
-    ax.plot(x, ys.T, color=color, linewidth=0.6, alpha=0.45)
-    return ax.plot(x, ys.mean(0), color=color, linewidth=1.7, label=label)[0]
+    import seaborn
+
+    x, ys = np.asarray(x), np.atleast_2d(np.asarray(ys, dtype=float))
+    gaps = np.isnan(ys)
+    # seaborn joins over gaps, so each stretch between two is a unit of its own.
+    stretches = gaps.cumsum(1) + ys.size * np.arange(len(ys))[:, None]
+    thin = {"units": stretches.ravel(), "estimator": None, "sort": False, "linewidth": 0.6, "alpha": 0.45}
+    seaborn.lineplot(x=np.tile(x, len(ys)), y=ys.ravel(), color=color, ax=ax, **thin)
+    mean = ax.plot(x, ys.mean(0), color=color, linewidth=1.7, label=label)[0]
+    shown = np.flatnonzero(~gaps.any(0))[:: -(-len(x) // BAND_POINTS)]
+    if len(ys) > 1 and len(shown):
+        limits = ax.dataLim.frozen()
+        band = {"errorbar": _band, "linewidth": 0, "err_kws": {"alpha": 0.13, "linewidth": 0}}
+        seaborn.lineplot(x=np.tile(x[shown], len(ys)), y=ys[:, shown].ravel(), color=color, ax=ax, **band)
+        ax.dataLim.set(limits)
+        ax.autoscale_view()
+    return mean
+
+
+def _band(values) -> tuple[float, float]:
+    mean, error = interval(values)
+    return mean - error, mean + error
+
+
+def seed_dots(ax, groups: dict[str, list], color: str = INK, label: str | None = None):
+    """A dot per seed for each group, side by side, over a dash at their mean, which carries the label.
+
+    groups: name -> a value per seed; None and what is not finite is left out. Groups drawn twice on one axis share places.
+    """
+    import seaborn
+
+    known = {
+        name: [value for value in values if value is not None and np.isfinite(value)] for name, values in groups.items()
+    }
+    # Without jitter, which seaborn draws at random: the same data must give the same bytes.
+    seaborn.stripplot(known, color=color, size=3.5, alpha=0.75, linewidth=0, jitter=False, zorder=3, ax=ax)
+    means = [(place, np.mean(values)) for place, values in enumerate(known.values()) if values]
+    for place, mean in means:
+        ax.hlines(mean, place - 0.35, place + 0.35, color=color, linewidth=1.7, label=label)
+        label = None
+    ax.grid(False, axis="x")
+    return ax
 
 
 def ordered(count: int) -> list[str]:
@@ -98,12 +143,23 @@ def ordered(count: int) -> list[str]:
 
 
 def heatmap(ax, values, signed: bool = False, limit: float | None = None):
-    """Image of values (rows, columns), white at zero. signed: red above, blue below. limit: value of full colour."""
-    values = np.asarray(values, dtype=float)
+    """Map of values (rows, columns), white at zero. signed: red above, blue below. limit: value of full colour.
+
+    Cell (row, column) is centred at y = row, x = column; NaN is left blank. Returns what a colour bar needs.
+    """
+    import seaborn
+
+    values = np.atleast_2d(np.asarray(values, dtype=float))
     limit = limit or float(np.nanmax(np.abs(values))) or 1.0
+    colors = {"cmap": SIGNED if signed else SEQUENTIAL, "vmin": -limit if signed else 0, "vmax": limit}
     ax.grid(False)
-    ax.spines[:].set_visible(False)
-    return ax.imshow(values, cmap=SIGNED if signed else SEQUENTIAL, vmin=-limit if signed else 0, vmax=limit)
+    bare = {"cbar": False, "xticklabels": False, "yticklabels": False, "square": True, "rasterized": True}
+    # seaborn puts a cell's corner where its index is.
+    centred = Affine2D().translate(-0.5, -0.5) + ax.transData
+    seaborn.heatmap(values, ax=ax, transform=centred, **colors, **bare)
+    rows, columns = values.shape
+    ax.set(xlim=(-0.5, columns - 0.5), ylim=(rows - 0.5, -0.5))
+    return ax.collections[-1]
 
 
 def save(fig: Figure, stem: str | Path, data: dict) -> Path:
@@ -126,5 +182,5 @@ def _png(fig: Figure) -> bytes:
 def _pdf(fig: Figure) -> bytes:
     """PDF without date and program."""
     drawn = io.BytesIO()
-    fig.savefig(drawn, format="pdf", metadata={"CreationDate": None, "Creator": None, "Producer": None})
+    fig.savefig(drawn, format="pdf", dpi=2 * DPI, metadata={"CreationDate": None, "Creator": None, "Producer": None})
     return drawn.getvalue()

@@ -1,6 +1,7 @@
 """Rows of claims.json as a page: HTML for paper and phone, Markdown, and a table for the terminal."""
 
 import base64
+import re
 import struct
 import textwrap
 from collections import Counter
@@ -9,22 +10,35 @@ from datetime import datetime
 from math import floor, log10
 from pathlib import Path
 
+from common.experiment import interval
+from common.strip import number, papers, strip
+
 VERDICTS = ("reproduced", "contradicted", "inconclusive", "not at this scale")
+INTERVAL = "± is the half-width of the 95% t-interval over seeds"
 # The dots per inch at which common.plotting draws, and those of CSS.
 DPI, CSS_DPI = 150, 96
 
 
-def page(rows: list[dict], title: str, intro: str, figures: Sequence, manifest: dict, study: Path) -> str:
-    """HTML of a study, with everything inside it. figures: (heading, caption, path of a PNG)."""
+def page(paper, rows: list[dict], figures: Sequence[dict], manifests: Sequence[dict], study: Path) -> str:
+    """HTML of a study, with everything inside it.
+
+    paper: a common.claims.Paper. figures: {name, caption, path of a PNG}, the one that opens the page first. manifests: those
+    of the main runs.
+    """
+    drawn = [f | {"image": _embedded(f["path"]), "linked": _linked(f, rows)} for f in figures]
     return _render(
         "report.html.j2",
-        title=title,
-        intro=intro.split("\n\n"),
+        paper=paper,
         place=" / ".join(study.parts[-2:]),
-        rows=[row | {"shown": shown(row)} for row in rows],
+        rows=[row | {"label": label(row), "readings": readings(row)} for row in rows],
         counts=counts(rows),
-        figures=[(heading, caption, _embedded(path)) for heading, caption, path in figures],
-        origin=_origin(manifest),
+        picture=drawn[0],
+        figures=drawn[1:],
+        linked={figure["name"] for figure in drawn},
+        reduced=any(row["reduced"] for row in rows),
+        twice=any("verdicts" in row for row in rows),
+        interval=INTERVAL,
+        origins=[_origin(manifest) for manifest in manifests if manifest],
     )
 
 
@@ -32,30 +46,32 @@ def index(studies: list[tuple[Path, str, list[dict]]]) -> str:
     """HTML over studies: (folder, preset, rows) each; links are relative to the folder two above."""
     lines = [
         {"paper": folder.parent.name, "study": folder.name, "preset": preset, "counts": counts(rows)}
+        | {"reduced": any(row["reduced"] for row in rows)}
         for folder, preset, rows in studies
     ]
-    return _render("index.html.j2", title="Turning points", studies=lines, verdicts=VERDICTS)
+    return _render("index.html.j2", title="Turning Points", studies=lines, verdicts=VERDICTS)
 
 
-def markdown(rows: list[dict], title: str, intro: str) -> str:
-    """The same table as Markdown."""
-    head = ("", "Claim", "Verdict", "Expected", "Measured", "Preset", "Seeds", "Command")
+def markdown(paper, rows: list[dict]) -> str:
+    """The same table as Markdown; its head says what made it."""
+    head = ("", "Claim", "Source", "Verdict", "Expected", "Measured", "Paper", "Seeds", "Note", "Command")
     lines = [head, ["---"] * len(head)]
     for row in rows:
-        claim = f"{row['statement']} ({row['source']})" + (f"<br>{row['note']}" if row["note"] else "")
-        cells = (row["id"], claim, f"**{row['verdict']}**", row["expected"], shown(row), row["preset"], row["seeds"])
+        numbers = "; ".join(f"{reading['name']} {reading['summary']}".strip() for reading in readings(row)) or "–"
+        cells = (row["id"], row["statement"], row["source"], f"**{label(row)}**", row["expected"], numbers)
+        cells += (row["paper"] or "–", ", ".join(map(str, row["seeds"])) or "–", row["note"])
         lines.append([*(_cell(cell) for cell in cells), f"`{_cell(row['command'])}`"])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    foot = "± is the half-width of the 95% t-interval over seeds."
-    return "\n\n".join([f"# {title}", intro, summary(rows), table, foot]) + "\n"
+    made = f"Made by `python {paper.name}/claims.py` from the results of the runs; not to be edited by hand."
+    return "\n\n".join([f"# {paper.title}", made, paper.citation, summary(rows), table, f"{INTERVAL}."]) + "\n"
 
 
 def terminal(rows: list[dict]) -> str:
     """The same table in at most 120 columns, statements cut where they must be, and the counts."""
-    width = max(len(row["id"]) for row in rows)
+    widths = [max(len(text(row)) for row in rows) for text in (lambda row: row["id"], label)]
     lines = []
     for row in rows:
-        start = f"{row['id']:{width}}  {row['verdict']:17}  {textwrap.shorten(shown(row), 24, placeholder='…'):24}  "
+        start = f"{row['id']:{widths[0]}}  {label(row):{widths[1]}}  {textwrap.shorten(shown(row), 24, placeholder='…'):24}  "
         lines.append(start + textwrap.shorten(row["statement"], 120 - len(start), placeholder="…"))
     return "\n".join([*lines, summary(rows)])
 
@@ -63,7 +79,8 @@ def terminal(rows: list[dict]) -> str:
 def summary(rows: list[dict]) -> str:
     """One line: how many claims, and how many of each verdict."""
     parts = ", ".join(f"{count} {verdict}" for verdict, count in counts(rows).items())
-    return f"{len(rows)} claims at preset {rows[0]['preset']}: {parts}."
+    scale = ", at reduced scale" if any(row["reduced"] for row in rows) else ""
+    return f"{len(rows)} claims at preset {rows[0]['preset']}{scale}: {parts}."
 
 
 def counts(rows: list[dict]) -> dict[str, int]:
@@ -72,13 +89,53 @@ def counts(rows: list[dict]) -> dict[str, int]:
     return {verdict: found[verdict] for verdict in VERDICTS}
 
 
+def label(row: dict) -> str:
+    """The verdict with the scale it holds at."""
+    apart = row["reduced"] and row["verdict"] != "not at this scale"
+    return row["verdict"] + (" at reduced scale" if apart else "")
+
+
+def readings(row: dict) -> list[dict]:
+    """Per named number of a row: {name, bound, summary, numbers, strip}, all but the last as text."""
+    found = []
+    for place, (name, column) in enumerate(row["values"].items()):
+        bounds = [bound for bound in row["bounds"] if bound["name"] == name]
+        found.append(
+            {
+                "name": name,
+                "bound": " and ".join(bound_text(bound) for bound in bounds),
+                "summary": shown(headline(column)),
+                "numbers": ", ".join(map(number, column)),
+                "strip": strip(column, row["seeds"], bounds, papers(row["paper"], name, place == 0)),
+            }
+        )
+    return found
+
+
+def bound_text(bound: dict) -> str:
+    """A bound in words: "> 0.99", "from 1 to 2"."""
+    value = bound["value"]
+    if bound["kind"] == "within":
+        return f"from {value[0]:g} to {value[1]:g}"
+    return f"{'>' if bound['kind'] == 'above' else '<'} {value:g}"
+
+
+def headline(column: Sequence) -> dict:
+    """measured and error of a column of claims.json: mean and half-width of the 95% t-interval; as text with a never."""
+    known = [value for value in column if value is not None]
+    if known and "never" not in known:
+        mean, error = interval(known)
+        return {"measured": mean, "error": error}
+    return {"measured": ", ".join(map(number, column)) or None, "error": None}
+
+
 def shown(row: dict) -> str:
     """The measurement as text: "0.0163 ± 0.0012", with two digits of the error."""
     value, error = row["measured"], row["error"]
     if value is None or isinstance(value, str):
         return value or "–"
     if not error:
-        return (f"{value:.4g}" if abs(value) < 1e4 else f"{value:.0f}").replace("-", "−")
+        return number(value)
     places = max(0, 1 - floor(log10(error)))
     pair = (f"{value:.{places}f}", f"{error:.{places}f}") if places < 8 else (f"{value:.3g}", f"{error:.2g}")
     # With minus signs and a hard space the pair can break before the ± only.
@@ -99,6 +156,17 @@ def _render(template: str, **values) -> str:
     return environment.get_template(template).render(**values)
 
 
+def _linked(figure: dict, rows: Sequence[dict]):
+    """The caption in HTML, with links to the claims that it names, and to those that name the figure."""
+    from markupsafe import Markup, escape
+
+    mentioned = set(re.findall(r"\bC\d+\b", figure["caption"]))
+    others = [row["id"] for row in rows if row["figure"] == figure["name"] and row["id"] not in mentioned]
+    text = f"{figure['caption']} {', '.join(others)}".strip()
+    ids = {row["id"] for row in rows}
+    return Markup(re.sub(r"\bC\d+\b", lambda m: f'<a href="#{m[0]}">{m[0]}</a>' if m[0] in ids else m[0], escape(text)))
+
+
 def _embedded(path: Path) -> dict | None:
     """A PNG as a data address, with its size in CSS pixels; None if there is no such file."""
     if not Path(path).exists():
@@ -109,9 +177,7 @@ def _embedded(path: Path) -> dict | None:
 
 
 def _origin(manifest: dict) -> dict[str, str]:
-    """What the foot of the page says of the main run."""
-    if not manifest:
-        return {}
+    """What the foot of the page says of a main run."""
     versions = ", ".join(f"{name} {version}" for name, version in manifest["versions"].items() if version)
     commit = manifest["commit"][:12] if manifest["commit"] else "not in git"
     return {

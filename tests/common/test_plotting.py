@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from common import plotting
+from common.experiment import interval
 
 
 def curves(points=400):
@@ -25,12 +26,21 @@ def drawn():
     return fig
 
 
+def dotted():
+    fig, ax = plotting.axes()
+    plotting.seed_dots(
+        ax, {"none": [0.1, 0.2, 0.15], "row heads": [0.5, None, np.inf], "lost": [None] * 3}, label="masked"
+    )
+    return fig, ax
+
+
 def test_same_data_gives_the_same_bytes_at_any_time(tmp_path, monkeypatch):
     plotting.save(drawn(), tmp_path / "a", {"x": [1]})
     monkeypatch.setattr("time.time", lambda: 2_000_000_000.0)
     plotting.save(drawn(), tmp_path / "b", {"x": [1]})
     for kind in ("png", "pdf", "json"):
         assert (tmp_path / f"a.{kind}").read_bytes() == (tmp_path / f"b.{kind}").read_bytes()
+    assert plotting._png(dotted()[0]) == plotting._png(dotted()[0])
     assert b"CreationDate" not in (tmp_path / "a.pdf").read_bytes()
 
 
@@ -71,13 +81,41 @@ def test_every_seed_is_drawn_under_their_mean():
     assert all(line.get_linewidth() < mean.get_linewidth() for line in ax.lines[:3])
 
 
-def test_a_missing_value_of_one_seed_shows_as_a_gap_in_the_mean():
+def test_a_missing_value_of_one_seed_shows_as_a_gap_in_its_line_and_in_the_mean():
     fig, ax = plotting.axes()
     steps, values = curves()
     values[1, 7] = np.nan
-    assert np.isnan(plotting.seed_lines(ax, steps, values, label="", color="red").get_ydata()).nonzero()[
-        0
-    ].tolist() == [7]
+    mean = plotting.seed_lines(ax, steps, values, label="", color="red")
+    assert np.isnan(mean.get_ydata()).nonzero()[0].tolist() == [7]
+    assert [len(line.get_xdata()) for line in ax.lines[:4]] == [400, 7, 392, 400]
+
+
+def test_the_band_is_the_interval_over_seeds_and_does_not_widen_the_axes():
+    fig, ax = plotting.axes()
+    steps, values = curves(50)
+    plotting.seed_lines(ax, steps, values, label="", color="red")
+    edge = ax.collections[0].get_paths()[0].vertices
+    for step in (0, 20, 49):
+        mean, error = interval(values[:, step])
+        drawn = edge[edge[:, 0] == step, 1]
+        assert np.allclose([drawn.min(), drawn.max()], [mean - error, mean + error])
+    margin = 0.05 * (values.max() - values.min())
+    assert np.allclose(ax.get_ylim(), [values.min() - margin, values.max() + margin])
+
+
+def test_one_seed_has_no_band():
+    fig, ax = plotting.axes()
+    plotting.seed_lines(ax, [1, 2, 3], [[3.0, 2.0, 1.0]], label="", color="red")
+    assert not ax.collections and not ax.get_xlabel() and not ax.get_legend()
+
+
+def test_groups_show_every_seed_that_has_a_value_and_a_dash_at_their_mean():
+    fig, ax = dotted()
+    *dots, first, second = ax.collections
+    assert [dot.get_offsets()[:, 1].tolist() for dot in dots if len(dot.get_offsets())] == [[0.1, 0.2, 0.15], [0.5]]
+    assert [dash.get_segments()[0][0, 1] for dash in (first, second)] == pytest.approx([0.15, 0.5])
+    assert [label.get_text() for label in ax.get_xticklabels()] == ["none", "row heads", "lost"]
+    assert ax.get_legend_handles_labels()[1] == ["masked"]
 
 
 def test_zero_is_white_in_every_heatmap():
@@ -87,6 +125,15 @@ def test_zero_is_white_in_every_heatmap():
         assert np.allclose(image.to_rgba(0.0)[:3], 1, atol=0.04)
         assert image.norm.vmax == 3
     assert plotting.heatmap(plain, np.zeros((2, 2))).norm.vmax == 1
+
+
+def test_cells_are_centred_at_their_indices():
+    fig, ax = plotting.axes()
+    mesh = plotting.heatmap(ax, [[0.0, 2.0, 1.0], [1.0, np.nan, 1.0]])
+    assert (*ax.get_xlim(), *ax.get_ylim()) == (-0.5, 2.5, 1.5, -0.5) and ax.get_aspect() == 1
+    corners = (mesh.get_transform() - ax.transData).transform(mesh.get_coordinates().reshape(-1, 2))
+    assert (corners.min(0).tolist(), corners.max(0).tolist()) == ([-0.5, -0.5], [2.5, 1.5])
+    assert mesh.get_array()[0, 1] == 2 and mesh.get_array().mask[1, 1]
 
 
 def test_no_figure_stays_open():
