@@ -4,19 +4,22 @@ python abrupt_learning/bench.py          prints a table, writes results/abrupt_l
 """
 
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import torch
 
-from abrupt_learning import bench_nuclear
-from abrupt_learning.data import Batch, Data, sample
+from abrupt_learning.data import Data, sample
+from abrupt_learning.estimators.nuclear_norm import complete
 from abrupt_learning.gpt import Gpt, generate, sequence
-from abrupt_learning.model import Bert, Model
-from abrupt_learning.train import Config, bert_losses
+from abrupt_learning.model import Model
+from abrupt_learning.train import Config, State, step
 from common import bench, config
-from common.replicas import Replicas
+from common.device import setup
 
 HERE = Path(__file__).parent
+GAP = 1e-5
+"""Certified gap asked of the nuclear-norm solver, in units of the nuclear norm."""
 
 
 @dataclass
@@ -30,20 +33,9 @@ class Bench:
 
 
 def our_step(settings: Config, seeds: int = 1):
-    """One step of train.py for `seeds` replicas: fresh matrices, one forward, backward, Adam, metrics without a copy."""
-    data, c = settings.data, settings.train
-    streams = [torch.Generator().manual_seed(s) for s in range(seeds)]
-    stack = Replicas([Bert(settings.model, data.vocabulary, data.cells, stream) for stream in streams])
-    window = torch.zeros(seeds, 4)
-
-    def step() -> None:
-        batches = [sample(data, c.batch_size, stream) for stream in streams]
-        batch = Batch(*(torch.stack(field) for field in zip(*batches, strict=True)))
-        losses, metrics = bert_losses(stack.forward(batch.ids), batch)
-        stack.adam(stack.gradient(losses), c.lr)
-        window.add_(metrics)
-
-    return step
+    """The step of train.py for `seeds` replicas."""
+    settings = replace(settings, seeds=list(range(seeds)))
+    return partial(step, settings, State.start(settings, torch.device("cpu")))
 
 
 def literal_step(settings: Config, evaluated: int = 64):
@@ -69,7 +61,7 @@ def literal_step(settings: Config, evaluated: int = 64):
         error, hidden = (output - batch.target) ** 2, ~batch.observed
         return [t.mean().item() for t in (error, error[hidden], error[batch.observed], output[hidden].abs())]
 
-    def step() -> None:
+    def literal() -> None:
         batch = sample(data, c.batch_size, stream)
         optimiser.zero_grad()
         torch.nn.functional.mse_loss(predict(batch.ids), batch.target).backward()
@@ -79,11 +71,11 @@ def literal_step(settings: Config, evaluated: int = 64):
             test = sample(data, evaluated, stream)
             metrics(predict(test.ids), test)
 
-    return step
+    return literal
 
 
 def step_flops(settings: Config) -> float:
-    """Multiply-adds of one training step, times two: 3 forward passes' worth (sheet 7.1)."""
+    """Floating-point operations of one training step: two per multiply-add, 3 forward passes' worth."""
     model, cells, batch = settings.model, settings.data.cells, settings.train.batch_size
     width, inner = model.hidden_size, model.mlp_ratio * model.hidden_size
     per_token = 4 * width**2 + 2 * width * inner + 2 * width * cells
@@ -99,7 +91,7 @@ def training_row(name: str, settings: Config, rate: float, target: float, rounds
 def replica_row(settings: Config, rounds: int) -> dict:
     """Three seeds in one process against three single runs one after another."""
     singles = [our_step(settings) for _ in range(3)]
-    stacked, alone = bench.interleaved(our_step(settings, 3), lambda: [step() for step in singles], rounds)
+    stacked, alone = bench.interleaved(our_step(settings, 3), lambda: [single() for single in singles], rounds)
     return bench.row("three seeds in one process, beside one after another", stacked * 1e3, alone * 1e3, "ms", None)
 
 
@@ -115,10 +107,48 @@ def generation_row(rounds: int) -> dict:
     return bench.row("GPT generation, KV cache beside recomputation", *(t * 1e3 for t in times), "ms", 10.0)
 
 
+def nuclear_rows(matrices: int = 512, one_by_one: int = 16, rounds: int = 7) -> list[dict]:
+    """Nuclear-norm completion beside cvxpy: one parametrised problem solved again and again, and one built anew per matrix.
+
+    One thread each, the same matrices (7x7, rank 2, p = 0.3): `matrices` to a call of ours, `one_by_one` of cvxpy, which is
+    given Clarabel, the faster of its two solvers here, at its own settings. Raises RuntimeError if a gap exceeds GAP.
+    """
+    batch = sample(Data(), matrices, torch.Generator().manual_seed(0))
+    A, mask = batch.target.double().view(-1, 7, 7), batch.observed.view(-1, 7, 7)
+    few = A[:one_by_one], mask[:one_by_one]
+    others = {
+        "one parametrised cvxpy problem": (lambda: complete(*few, solver="cvxpy"), 10.0),
+        "a cvxpy problem per matrix": (lambda: literal_completion(*few), 20.0),
+    }
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        gap = complete(A, mask, GAP).gap.max().item()
+        if gap > GAP:
+            raise RuntimeError(f"a gap is {gap:.1e}; expected every one below {GAP:g}, or the times mean nothing")
+        rows = []
+        for name, (other, target) in others.items():
+            seconds, theirs = bench.interleaved(lambda: complete(A, mask, GAP), other, rounds)
+            rates = matrices / seconds, one_by_one / theirs
+            rows.append(bench.row(f"nuclear norm, 7x7, beside {name}", *rates, "matrices/s", target))
+    finally:
+        torch.set_num_threads(threads)
+    return rows
+
+
+def literal_completion(A: torch.Tensor, mask: torch.Tensor) -> None:
+    """The loop as usually written: a cvxpy problem built, compiled and solved per matrix of A (B, m, n)."""
+    import cvxpy
+
+    for one, seen in zip(A.numpy(), mask.double().numpy(), strict=True):
+        X = cvxpy.Variable(one.shape)
+        problem = cvxpy.Problem(cvxpy.Minimize(cvxpy.normNuc(X)), [cvxpy.multiply(seen, X) == seen * one])
+        problem.solve(solver="CLARABEL")
+
+
 def main(settings: Bench) -> None:
     """Measure every row, print and save them."""
-    if settings.threads:
-        torch.set_num_threads(settings.threads)
+    setup("cpu", "fp32", settings.threads)
     quick = config.load(Config, HERE / "configs" / "quick.yaml")
     wide = replace(quick, model=Model(hidden_size=256), data=Data(), train=replace(quick.train, batch_size=64))
     rate = bench.matrix_rate()
@@ -127,7 +157,7 @@ def main(settings: Bench) -> None:
         training_row("training step, d=256, 4 layers, 7x7", wide, rate, 1.3, settings.rounds),
         replica_row(quick, settings.rounds),
         generation_row(max(3, settings.rounds // 4)),
-        *bench_nuclear.rows(),
+        *nuclear_rows(),
         bench.help_row(HERE / "train.py"),
     ]
     bench.table(rows)

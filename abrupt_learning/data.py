@@ -1,4 +1,4 @@
-"""Low-rank matrices with hidden entries, made on the device (paper section 2; sheet 2.1, 2.6, 2.7).
+"""Low-rank matrices with hidden entries, made on the device (paper section 2).
 
 X = U V^T with i.i.d. factor entries; X is rounded to `precision` decimals and the rounded matrix is the target. Tokens are
 integers throughout: k = round(10^precision x), so that no value ever lands on its neighbour's id.
@@ -16,6 +16,8 @@ MASK = 0
 
 @dataclass
 class Data:
+    """Law of the matrices, of what is hidden, and of the tokens."""
+
     sizes: list[list[int]] = field(default_factory=lambda: [[7, 7]])
     """Matrix sizes [rows, columns]; with several, each step draws one of them uniformly (a mixture)."""
     rank: int = 2
@@ -172,30 +174,26 @@ def plateau_levels(data: Data) -> tuple[float, float]:
     return data.share * data.variance, data.variance
 
 
-def marginal_entropy(data: Data, bins: int = 200_000, seed: int = 0) -> float:
-    """Entropy in nats of one rounded entry of X, from `bins` Monte Carlo draws with the Miller-Madow correction."""
+def marginal_entropy(data: Data, draws: int = 200_000, seed: int = 0) -> float:
+    """Entropy in nats of one rounded entry of X, from so many Monte Carlo draws with the Miller-Madow correction."""
     generator = torch.Generator().manual_seed(seed)
-    u, v = (factors((bins, data.rank), data, generator) for _ in range(2))
-    counts = torch.bincount(
-        ((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half) + data.half
-    )
-    p = counts[counts > 0].double() / bins
-    return float(-(p * p.log()).sum() + (len(p) - 1) / (2 * bins))
+    u, v = (factors((draws, data.rank), data, generator) for _ in range(2))
+    k = ((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half)
+    counts = torch.bincount(k + data.half)
+    p = counts[counts > 0].double() / draws
+    return float(-(p * p.log()).sum() + (len(p) - 1) / (2 * draws))
 
 
 def entropy_levels(data: Data) -> tuple[float, float]:
-    """GPT's two levels of the mean loss over its 2N targets (sheet C28): (nothing but the marginal, observed cells copied).
+    """GPT's two levels of the mean loss over its 2N targets (Fig 11): (nothing but the marginal, observed cells copied).
 
-    Input half: the places of the masks but for the first, (N - 1)(1 - p) values of entropy H each, one certain separator;
+    Input half: which cells are masked, but for the first, (N - 1)(1 - p) values of entropy H each, one certain separator;
     output half: N cells of entropy H before copying, p N after. At 7 x 7, r = 2, p = 0.3: 4.74 and 2.90 nats.
     """
     m, n = data.sizes[0]
     cells, p, entropy = m * n, data.share, marginal_entropy(data)
     one = -p * math.log(p) - (1 - p) * math.log(1 - p) if 0 < p < 1 else 0.0
     hidden = round(p * cells)
-    if data.mask == "bernoulli":
-        places = cells * one
-    else:
-        places = math.log(math.comb(cells, hidden))
-    inputs = places - one + (cells - 1) * (1 - p) * entropy
+    masks = cells * one if data.mask == "bernoulli" else math.log(math.comb(cells, hidden))
+    inputs = masks - one + (cells - 1) * (1 - p) * entropy
     return (inputs + cells * entropy) / (2 * cells), (inputs + cells * p * entropy) / (2 * cells)

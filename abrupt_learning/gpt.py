@@ -1,4 +1,4 @@
-"""The autoregressive variant (paper appendix G; sheet 2.7): a pre-LN decoder that writes the matrix out after seeing it masked.
+"""The autoregressive variant (paper appendix G): a pre-LN decoder that writes the matrix out after seeing it masked.
 
 A sequence is the N masked cells, a separator, and the N true cells: 2N + 1 tokens, of which all but the first are targets.
 """
@@ -29,7 +29,7 @@ def sequence(batch: Batch, data: Data) -> Tensor:
 
 
 def next_token_losses(logits: Tensor, ids: Tensor) -> Tensor:
-    """Cross-entropy in nats of every next token: logits (..., 2N, V) of the first 2N places, ids (..., 2N + 1) -> (..., 2N)."""
+    """Cross-entropy in nats of every next token: logits (..., 2N, V) of the first 2N tokens, ids (..., 2N + 1) -> (..., 2N)."""
     targets = ids[..., 1:]
     return F.cross_entropy(logits.flatten(0, -2), targets.flatten(), reduction="none").view(targets.shape)
 
@@ -69,7 +69,7 @@ class Block(nn.Module):
 
 
 class Cache:
-    """Keys and values of the places seen so far, per layer: (B, H, room, d/H), filled from the left."""
+    """Keys and values of the tokens seen so far, per layer: (B, H, room, d/H), filled from the left."""
 
     def __init__(self, room: int):
         self.room, self.seen, self.store = room, 0, {}
@@ -85,10 +85,12 @@ class Cache:
 
 
 def apply(module: nn.Linear, x: Tensor) -> Tensor:
+    """The module, or a stack of it: x (..., n_in) -> (..., n_out)."""
     return linear(x, module.weight, module.bias)
 
 
 def norm(x: Tensor, module: nn.LayerNorm) -> Tensor:
+    """The module, or a stack of it, over the last axis of x."""
     return layer_norm(x, module.weight, module.bias, module.eps)
 
 
@@ -116,10 +118,10 @@ class Gpt(nn.Module):
         return self.logits(ids[..., :-1], hook)
 
     def logits(self, ids: Tensor, hook: Hook | None = None, cache: Cache | None = None) -> Tensor:
-        """Logits at every given place; with a cache, ids are the places that follow those it has seen."""
+        """Logits (B, T, V + 3) after every one of ids (B, T); with a cache, ids follow those it has seen."""
         start = 0 if cache is None else cache.seen
-        places = self.wpe.weight[..., start : start + ids.shape[-1], :]
-        x = embedding(ids, self.wte.weight) + (places if places.dim() == 2 else places[:, None])
+        positions = self.wpe.weight[..., start : start + ids.shape[-1], :]
+        x = embedding(ids, self.wte.weight) + (positions if positions.dim() == 2 else positions[:, None])
         for layer, block in enumerate(self.h):
             x = block(x, layer, hook, cache)
         if cache is not None:

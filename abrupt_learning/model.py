@@ -1,4 +1,4 @@
-"""BERT on matrix cells (sheet 2.3): a post-LN encoder without token types that predicts a real number per cell.
+"""BERT on matrix cells (paper section 2): a post-LN encoder without token types that predicts a real number per cell.
 
 Parameter names are those of `transformers.BertModel` under `bert.`-less keys, so a stock model and this one exchange weights.
 One argument opens the model up: `hook(site, layer, value) -> value` sees, and may replace, what passes these sites:
@@ -27,6 +27,8 @@ GROUPS = ("token", "position", "embedding", "attention", "qkv", "mlp", "readout"
 
 @dataclass
 class Model:
+    """Sizes of BERT or of GPT."""
+
     kind: Literal["bert", "gpt"] = "bert"
     """Encoder that regresses cells (BERT), or decoder that writes them out token by token (GPT)."""
     hidden_size: int = 768
@@ -43,6 +45,8 @@ class Model:
     """The mask token's row: the zero vector for ever (the authors' padding index), or trained."""
     attention: Literal["softmax", "linear"] = "softmax"
     """GPT only. linear: scores q k / sqrt(d_head), causal, neither softmax nor division by length."""
+    positions: int = 0
+    """BERT only: rows of the position table; 0: as many as the cells trained on. The authors have 512."""
 
     def __post_init__(self):
         if self.hidden_size % self.n_head:
@@ -84,6 +88,8 @@ class Dense(nn.Module):
 
 
 class Attention(nn.Module):
+    """LN(h + W_o concat_h(A v)): (..., N, d) -> (..., N, d), A = softmax(q k^T / sqrt(d/H))."""
+
     def __init__(self, config: Model):
         super().__init__()
         self.self = Projections(config.hidden_size, config.n_head)
@@ -103,6 +109,8 @@ class Attention(nn.Module):
 
 
 class Layer(nn.Module):
+    """Attention, then LN(h + W_2 gelu(W_1 h)): (..., N, d) -> (..., N, d)."""
+
     def __init__(self, config: Model):
         super().__init__()
         width, inner = config.hidden_size, config.mlp_ratio * config.hidden_size
@@ -118,23 +126,25 @@ class Layer(nn.Module):
 
 
 class Embeddings(nn.Module):
+    """LN(token + position): ids (..., N) -> h_0 (..., N, d)."""
+
     def __init__(self, config: Model, vocabulary: int, cells: int):
         super().__init__()
         self.padding = MASK if config.mask_embedding == "zero" else None
         self.word_embeddings = nn.Embedding(vocabulary, config.hidden_size, self.padding)
-        self.position_embeddings = nn.Embedding(cells, config.hidden_size)
+        self.position_embeddings = nn.Embedding(config.positions or cells, config.hidden_size)
         self.LayerNorm = nn.LayerNorm(config.hidden_size, eps=1e-12)
 
     def forward(self, ids: Tensor, hook: Hook | None) -> Tensor:
-        places = self.position_embeddings.weight[..., : ids.shape[-1], :]
-        places = places if places.dim() == 2 else places[:, None]
-        h = embedding(ids, self.word_embeddings.weight, self.padding) + places
+        positions = self.position_embeddings.weight[..., : ids.shape[-1], :]
+        positions = positions if positions.dim() == 2 else positions[:, None]
+        h = embedding(ids, self.word_embeddings.weight, self.padding) + positions
         h = layer_norm(h, self.LayerNorm.weight, self.LayerNorm.bias, self.LayerNorm.eps)
         return h if hook is None else hook("embedding", -1, h)
 
 
 class Bert(nn.Module):
-    """ids (B, N) -> predictions (B, N). Weights drawn as in sheet 2.3: N(0, init_std^2), zero biases, torch's own read-out."""
+    """ids (B, N) -> predictions (B, N). Weights drawn from N(0, init_std^2), zero biases, torch's own read-out."""
 
     def __init__(self, config: Model, vocabulary: int, cells: int, generator: Generator | None = None):
         super().__init__()
@@ -168,7 +178,7 @@ def initialise(model: nn.Module, std: float, generator: Generator | None) -> Non
 
 
 def group_of(name: str) -> set[str]:
-    """Component groups a parameter belongs to (sheet 4.2; the paper does not say which LayerNorm goes where)."""
+    """Component groups a parameter belongs to (Fig 8; the paper does not say which LayerNorm goes where)."""
     groups = {"all"}
     if name.startswith("embeddings."):
         groups |= {"embedding"}

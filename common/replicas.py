@@ -77,22 +77,6 @@ class Replicas:
         rows = [[torch.full((p[0].numel(),), float(n in chosen)) for n, p in self.params.items()] for chosen in names]
         return torch.stack([torch.cat(row) for row in rows]).to(self.flat)
 
-    def forward(self, *inputs: Tensor) -> Tensor:
-        """Outputs (R, ...) of every replica on its own inputs (R, ...)."""
-        if self.batched and len(self) > 1:
-            return functional_call(self.skeleton, self.params, inputs)
-        copies = zip(*(p.unbind() for p in self.params.values()), strict=True)
-        per_replica = zip(copies, zip(*(x.unbind() for x in inputs), strict=True), strict=True)
-        return torch.stack(
-            [functional_call(self.skeleton, dict(zip(self.params, p, strict=True)), x) for p, x in per_replica]
-        )
-
-    def gradient(self, losses: Tensor) -> Tensor:
-        """Gradient (R, P) of each replica's own loss; losses: (R,)."""
-        grads = torch.autograd.grad(losses.sum(), list(self.params.values()), materialize_grads=True)
-        flat = torch.cat([g.flatten(1) for g in grads], dim=1)
-        return flat if self.moves is None else flat.mul_(self.moves)
-
     def each(self, function: Callable, *inputs: Tensor) -> tuple[Tensor, ...]:
         """function(model, *inputs) -> tuple of tensors, for every replica on its own inputs (R, ...); results are (R, ...).
 
@@ -111,17 +95,19 @@ class Replicas:
         """
         if self.batched:
             results = self.each(function, *inputs)
-            return self.gradient(results[0]), *(result.detach() for result in results)
+            grads = torch.autograd.grad(results[0].sum(), list(self.params.values()), materialize_grads=True)
+            gradient, *results = torch.cat([g.flatten(1) for g in grads], 1), *(r.detach() for r in results)
+        else:
+            rows = zip(*(x.unbind() for x in inputs), strict=True)
+            per_replica = [self._alone(function, leaves, row) for leaves, row in zip(self.leaves, rows, strict=True)]
+            gradient, *results = (torch.stack(parts) for parts in zip(*per_replica, strict=True))
+        return gradient if self.moves is None else gradient.mul_(self.moves), *results
 
-        def one(leaves, row):
-            results = function(self._model(leaves), *row)
-            grads = torch.autograd.grad(results[0], list(leaves.values()), materialize_grads=True)
-            return torch.cat([g.flatten() for g in grads]), *(result.detach() for result in results)
-
-        rows = zip(*(x.unbind() for x in inputs), strict=True)
-        results = [one(leaves, row) for leaves, row in zip(self.leaves, rows, strict=True)]
-        gradient, *others = (torch.stack(parts) for parts in zip(*results, strict=True))
-        return gradient if self.moves is None else gradient.mul_(self.moves), *others
+    def _alone(self, function: Callable, leaves: dict[str, Tensor], inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """Gradient (P,) and results of one replica."""
+        results = function(self._model(leaves), *inputs)
+        grads = torch.autograd.grad(results[0], list(leaves.values()), materialize_grads=True)
+        return torch.cat([g.flatten() for g in grads]), *(r.detach() for r in results)
 
     def _model(self, params: dict[str, Tensor]) -> Callable:
         return lambda *inputs: functional_call(self.skeleton, params, inputs)

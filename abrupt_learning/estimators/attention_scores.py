@@ -1,4 +1,4 @@
-"""Scores of attention heads: how much of a head's attention goes where; for attention_maps and ablation."""
+"""Scores of attention heads: what share of a head's attention goes to which cells (paper Figs 4, 5, 22, 23)."""
 
 import math
 
@@ -16,9 +16,9 @@ def head_scores(attention: Tensor, observed: Tensor, columns: int) -> dict[str, 
     observed_by_observed: to observed cells, by kind of query; entropy: of a query's attention, over ln N.
     """
     cells = attention.shape[-1]
-    place = torch.arange(cells, device=attention.device)
-    itself = place[:, None] == place
-    row, column = (line[:, None] == line for line in (place // columns, place % columns))
+    cell = torch.arange(cells, device=attention.device)
+    itself = cell[:, None] == cell
+    row, column = (line[:, None] == line for line in (cell // columns, cell % columns))
     mean, shown = attention.mean(1), observed.to(attention.dtype)
     seen = torch.einsum("lbhqk,bk->lbhq", attention, shown)
 

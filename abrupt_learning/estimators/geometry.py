@@ -1,4 +1,4 @@
-"""Measures of point clouds: what the scatter pictures of embedding tables say, in numbers (sheet section 3)."""
+"""Measures of point clouds: what the scatter pictures of embedding tables say, in numbers (paper Figs 7, 9, 10)."""
 
 import torch
 from torch import Tensor

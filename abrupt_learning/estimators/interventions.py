@@ -1,4 +1,4 @@
-"""Hooks that look into BERT and change it: record what passes, ablate heads, patch in heads of another input (sheet 3).
+"""Hooks that look into BERT and change it: record what passes, ablate heads, patch in heads of another input.
 
 V variants of one batch of B matrices share forward passes: they are V * B rows, variant after variant.
 """

@@ -1,4 +1,4 @@
-"""Linear probes: what they predict, how they are fitted, how they are scored (sheet section 3; tests in test_probe.py).
+"""Linear probes: what they predict, how they are fitted, how they are scored (paper Figs 6, 21).
 
 At every cell (i, j): the entry x_ij, the shown part of its row (X o M)_i and of its column, the leading left singular vector
 u_1 of X, and the sign-free u_1 u_1^T. The paper has no column; but a square problem is its own mirror image, so that a model
@@ -24,11 +24,11 @@ def leading_vectors(X: Tensor) -> Tensor:
     return u * u.gather(-1, u.abs().argmax(-1, keepdim=True)).sign()
 
 
-def targets(batch: Batch, size: list[int], where: torch.device | str = "cpu") -> dict[str, Tensor]:
+def targets(batch: Batch, size: list[int], device: torch.device | str = "cpu") -> dict[str, Tensor]:
     """What to predict at every cell, float64: element (B, N, 1), row (B, N, n), column and svd (B, N, m), projector (m m)."""
     m, n = size
-    X = batch.target.to(where).double().view(-1, m, n)
-    shown = X * batch.observed.to(where).view(-1, m, n)
+    X = batch.target.to(device).double().view(-1, m, n)
+    shown = X * batch.observed.to(device).view(-1, m, n)
     u = leading_vectors(X)
     everywhere = {"svd": u, "projector": (u[:, :, None] * u[:, None, :]).flatten(1)}
     return {

@@ -94,13 +94,13 @@ def _newton_matrix(Z: Tensor, W: Tensor, mask: Tensor, c: Tensor) -> Tensor:
     """
     B, m, n = mask.shape
 
-    def spread(T: Tensor) -> list[Tensor]:
+    def expanded(T: Tensor) -> list[Tensor]:
         """T_ik, T_il over (B, i, 1, kl), then T_jk, T_jl over (B, 1, j, kl): the long last axis makes products quick."""
         over_kl = [t.expand(B, m + n, m, n).reshape(B, m + n, m * n) for t in (T[:, :, :m, None], T[:, :, None, m:])]
         return [t[:, :m, None] for t in over_kl] + [t[:, None, m:] for t in over_kl]
 
-    P, X, X_t, Q = spread(Z)
-    G, K, K_t, H = spread(W)
+    P, X, X_t, Q = expanded(Z)
+    G, K, K_t, H = expanded(W)
     matrix = (P * H).addcmul_(G, Q).addcmul_(X, K_t).addcmul_(K, X_t).view(B, m * n, m * n)
     # A huge diagonal holds dY at 0 off the mask, cheaper than gathering the other rows.
     matrix.diagonal(0, 1, 2).add_(torch.where(mask, 2 * c[:, None, None], 1e30).flatten(1))

@@ -31,7 +31,7 @@ def test_paper_vocabulary_and_its_check_values():
 
 @pytest.mark.parametrize("precision", [1, 2, 3])
 def test_every_value_of_the_vocabulary_goes_round_and_a_sign_flip_mirrors_it(precision):
-    """The authors' truncation lands 36 of the 2001 values on a neighbour's id (sheet, pitfall 6)."""
+    """The authors' truncation lands 36 of the 2001 values on a neighbour's id."""
     data = Data(precision=precision)
     k = torch.arange(-data.half, data.half + 1)
     batch = from_values((k / 10**precision)[None], torch.ones(1, len(k), dtype=torch.bool), data)
@@ -109,8 +109,8 @@ def test_exact_masks_have_their_own_share_and_levels():
     assert plateau_levels(data)[0] == pytest.approx(float((batch.target.square() * ~batch.observed).mean()), rel=0.05)
     blank = Data(sizes=[[2, 2]], rank=1, precision=1, limit=1.0, mask="exact", p_mask=0.25)
     entropy = entropy_levels(blank)[0] - entropy_levels(blank)[1]
-    places = 8 * entropy_levels(blank)[1] - 13 / 4 * entropy / (3 / 8)
-    assert places == pytest.approx(math.log(4) + 0.25 * math.log(0.25) + 0.75 * math.log(0.75), abs=1e-9)
+    masks = 8 * entropy_levels(blank)[1] - 13 / 4 * entropy / (3 / 8)
+    assert masks == pytest.approx(math.log(4) + 0.25 * math.log(0.25) + 0.75 * math.log(0.75), abs=1e-9)
 
 
 def test_levels_of_the_paper():
@@ -119,7 +119,7 @@ def test_levels_of_the_paper():
 
 
 def test_four_cycle_correlation_is_five_ninths():
-    """The first informative statistic (sheet C31): corr(x_ij, x_il x_kl x_kj) = 5/9 exactly at rank 1."""
+    """The first informative statistic : corr(x_ij, x_il x_kl x_kj) = 5/9 exactly at rank 1."""
     x = sample(Data(sizes=[[2, 2]], rank=1, precision=6), 400_000, generator()).target.double()
     product = x[:, 1] * x[:, 2] * x[:, 3]
     assert float(torch.corrcoef(torch.stack([x[:, 0], product]))[0, 1]) == pytest.approx(5 / 9, abs=0.01)

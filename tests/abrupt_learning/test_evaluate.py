@@ -1,48 +1,12 @@
-"""Reading a run back: the drop found in synthetic curves, milestones, losses and their errors."""
+"""Reading a run back: its curves, milestones, models and fixed matrices; losses and their errors."""
 
 import numpy as np
-import pandas as pd
 import pytest
 import torch
 
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Trained, find_drop, losses
+from abrupt_learning.evaluate import Analysis, Trained, losses
 from common.config import UserError
-
-VAR = 1 / 9
-
-
-def curve(masked) -> pd.DataFrame:
-    steps = np.arange(20, 20 * len(masked) + 1, 20)
-    return pd.DataFrame({"step": steps, "loss_masked": masked, "loss_observed": 1e-4, "loss": 0.2 * np.asarray(masked)})
-
-
-def test_a_cliff_is_found_where_it_is():
-    """Flat at Var to step 4000, linear to 0.1 Var at 5000, flat: departure at 0.9, half, quarter are known."""
-    steps = np.arange(20, 8001, 20)
-    level = np.interp(steps, [4000, 5000], [1.0, 0.1]) * VAR
-    drop = find_drop(curve(level), VAR, window=20)
-    assert drop.plateau == pytest.approx(VAR, rel=1e-3)
-    assert drop.half == pytest.approx(4000 + 1000 * 0.5 / 0.9, abs=40)
-    assert drop.width == pytest.approx(1000 * 0.65 / 0.9, abs=40)
-    assert drop.sharpness == pytest.approx(drop.width / drop.half)
-    assert abs(drop.slope) < 1e-6
-    assert drop.final == pytest.approx(0.1 * VAR)
-
-
-def test_a_gradual_fall_is_not_flat_and_a_flat_run_has_no_drop():
-    slow = find_drop(curve(np.linspace(1, 0.1, 400) * VAR), VAR)
-    assert slow.slope < -0.2
-    assert slow.sharpness > 1
-    none = find_drop(curve(np.full(400, VAR)), VAR)
-    assert (none.half, none.width, none.sharpness, none.slope) == (None, None, None, None)
-    assert none.final == pytest.approx(VAR)
-
-
-def test_a_single_low_row_is_no_drop():
-    level = np.full(400, VAR)
-    level[100] = 0.0
-    assert find_drop(curve(level), VAR).half is None
 
 
 def test_losses_are_ratios_of_sums_and_their_errors_match_the_bootstrap():
@@ -80,3 +44,24 @@ def test_models_of_a_run_are_its_seeds_and_matrices_are_fixed(smoke_run):
 def test_a_step_that_was_not_kept_is_told_with_those_that_were(smoke_run):
     with pytest.raises(UserError, match="60"):
         Trained(smoke_run).model(0, 61)
+
+
+def test_an_analysis_refuses_a_run_of_the_other_kind(smoke_study):
+    class OfGpt(Analysis):
+        KIND = "gpt"
+
+    for wants, found in ((OfGpt(), "main"), (Analysis(), "gpt")):
+        with pytest.raises(UserError, match=f"expected {wants.KIND}; give another --run"):
+            wants.READS(smoke_study / found, "cpu", 1)
+    assert OfGpt().READS(smoke_study / "gpt", "cpu", 1).config.model.kind == "gpt"
+
+
+def test_a_curve_is_one_replicas_training_rows(smoke_study):
+    parts, mixture = (Trained(smoke_study / name, "cpu", 1) for name in ("components", "mixture"))
+    for part in parts.config.train.components:
+        curve = parts.curve(1, part)
+        assert curve["step"].tolist() == [5, 10]
+        assert set(curve["component"]) == {part} and set(curve["seed"]) == {1}
+        assert parts.drop(1, part).half is None
+    assert mixture.curve(0)["step"].tolist() == [5, 10]
+    assert len(mixture.metrics) == 2 * 2 * len(mixture.seeds)

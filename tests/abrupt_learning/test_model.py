@@ -1,11 +1,14 @@
 """BERT: equal to the stock model of transformers, and its invariants."""
 
+from dataclasses import replace
+from functools import partial
+
 import pytest
 import torch
 
 from abrupt_learning.data import Data, sample
 from abrupt_learning.model import GROUPS, Bert, Model, component
-from abrupt_learning.train import bert_losses
+from abrupt_learning.train import Config, bert_losses, objective
 from common.replicas import Replicas
 
 SMALL = Model(hidden_size=32, n_layer=3, n_head=4, init_std=0.1)
@@ -56,17 +59,25 @@ def test_initial_weights_depend_on_the_generator_alone():
 
 
 def test_mask_row_stays_zero_and_unused_positions_stay_put():
-    model = Bert(SMALL, DATA.vocabulary, 20, torch.Generator().manual_seed(0))
-    stack, generator = Replicas([model]), torch.Generator().manual_seed(0)
+    stack, generator = Replicas([small(config=replace(SMALL, positions=20))]), torch.Generator().manual_seed(0)
     before = stack.weights()["embeddings.position_embeddings.weight"]
     for _ in range(3):
         batch = sample(DATA, 8, generator)
-        losses, _ = bert_losses(stack.forward(batch.ids[None]), type(batch)(*(f[None] for f in batch)))
-        stack.adam(stack.gradient(losses), 1e-2)
+        stack.adam(stack.differentiate(partial(objective, Config()), *(part[None] for part in batch))[0], 1e-2)
     after = stack.weights()
     assert after["embeddings.word_embeddings.weight"][0, 0].abs().max() == 0
     assert torch.equal(after["embeddings.position_embeddings.weight"][0, 16:], before[0, 16:])
     assert not torch.equal(after["embeddings.position_embeddings.weight"][0, :16], before[0, :16])
+
+
+def test_further_positions_serve_larger_matrices():
+    model, larger = (
+        small(config=replace(SMALL, positions=20)),
+        sample(replace(DATA, sizes=[[4, 5]]), 8, torch.Generator()),
+    )
+    assert model(larger.ids).shape == (8, 20)
+    with pytest.raises(RuntimeError):
+        small()(larger.ids)
 
 
 def test_key_biases_do_not_matter():
@@ -98,17 +109,26 @@ def test_hook_sees_every_site_and_an_idle_one_changes_nothing():
 
 def test_losses_equal_boolean_indexing_and_add_up():
     batch = sample(DATA, 64, torch.Generator().manual_seed(0))
-    output = torch.randn(1, 64, 16, generator=torch.Generator().manual_seed(1))
-    losses, metrics = bert_losses(output, type(batch)(*(f[None] for f in batch)))
-    error, shown = (output[0] - batch.target).square(), batch.observed
-    literal = torch.stack([error.mean(), error[shown].mean(), error[~shown].mean(), output[0][~shown].abs().mean()])
-    torch.testing.assert_close(metrics[0], literal)
+    output = torch.randn(64, 16, generator=torch.Generator().manual_seed(1))
+    loss, metrics = bert_losses(output, batch.target, batch.observed)
+    error, shown = (output - batch.target).square(), batch.observed
+    literal = torch.stack([error.mean(), error[shown].mean(), error[~shown].mean(), output[~shown].abs().mean()])
+    torch.testing.assert_close(metrics, literal)
     share = shown.float().mean()
-    torch.testing.assert_close(losses[0], share * metrics[0, 1] + (1 - share) * metrics[0, 2])
+    torch.testing.assert_close(loss, share * metrics[1] + (1 - share) * metrics[2])
+
+
+def test_losses_of_a_stack_are_those_of_its_replicas():
+    batch = sample(DATA, 64, torch.Generator().manual_seed(0))
+    output = torch.randn(2, 64, 16, generator=torch.Generator().manual_seed(1))
+    stacked = bert_losses(output, *(torch.stack([part, part.flip(0)]) for part in (batch.target, batch.observed)))
+    alone = [bert_losses(output[0], *batch[1:]), bert_losses(output[1], *(part.flip(0) for part in batch[1:]))]
+    for ours, theirs in zip(stacked, zip(*alone, strict=True), strict=True):
+        torch.testing.assert_close(ours, torch.stack(theirs))
 
 
 @pytest.mark.parametrize("group", GROUPS)
-def test_component_groups_follow_the_sheet(group):
+def test_component_groups_are_told_by_the_parameters_names(group):
     names = component(small(), group)
     assert names
     wanted = {

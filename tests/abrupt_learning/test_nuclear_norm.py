@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from abrupt_learning import nuclear_norm_cvxpy
-from abrupt_learning.nuclear_norm import certificate, complete, regularised
+from abrupt_learning.estimators import nuclear_norm_cvxpy
+from abrupt_learning.estimators.nuclear_norm import certificate, complete, regularised
 
 
 def matrices(
@@ -31,7 +31,7 @@ def shrunk(T: torch.Tensor, by: float) -> torch.Tensor:
 
 
 def admm(A, mask, lam=None, rho=6.0, steps=3000):
-    """The method of the spec sheet, literally: X fits A, Z is of low norm, U is the scaled dual of X = Z."""
+    """Alternating directions with over-relaxation, literally: X fits A, Z is of low norm, U is the scaled dual of X = Z."""
     weight = 0.0 if lam is None else 2 * mask / (lam * mask.sum((1, 2), keepdim=True))
     X, U = torch.where(mask, A, 0.0), torch.zeros_like(A)
     for _ in range(steps):
@@ -213,7 +213,8 @@ def test_wrong_input_is_told(change, message):
         change(*matrices(2, 0.3))
 
 
-# p: MSE, L_mask, mean nuclear norm less the truth's, and the standard error of the MSE, on 256 matrices (sheet 7.4, seed b).
+# p: MSE, L_mask, mean nuclear norm less the truth's, and the standard error of the MSE, on 256 matrices of
+# another sample, solved by that ADMM.
 TABLE = {
     0.10: (5.1e-4, 0.0051, 4.367 - 4.381, 1.3e-4),
     0.20: (3.6e-3, 0.0180, 4.323 - 4.381, 4.8e-4),
@@ -238,7 +239,7 @@ def test_reference_table(p):
     assert abs(fall - norm) <= 4 * 3**0.5 * fall_error  # theirs, of half as many matrices, has twice the variance
 
 
-# lam: L_obs, L_mask, L at p = 0.3 on 256 matrices (sheet 7.4, seed a).
+# lam: L_obs, L_mask, L at p = 0.3 on 256 matrices of another sample, solved by that ADMM.
 REGULARISED = {5e-4: (1.0e-5, 0.0376, 0.0111), 2e-3: (1.37e-4, 0.0383, 0.0114), 1e-2: (2.88e-3, 0.0478, 0.0161)}
 
 

@@ -11,7 +11,7 @@ import pytest
 import torch
 import yaml
 
-from abrupt_learning.train import Config, build, main, replicas_of
+from abrupt_learning.train import Config, State, build, main, replicas_of, step
 from common import config
 from common.config import UserError
 from tests.papers import assert_same_run, last_weights, record
@@ -80,6 +80,19 @@ def test_an_existing_run_is_refused_and_a_finished_one_says_so(whole):
     assert "finished" in finished.stdout
 
 
+@pytest.mark.parametrize("sizes", [[[4, 4]], [[3, 3], [4, 4]]])
+def test_a_state_restored_steps_as_the_one_saved(tmp_path, sizes):
+    settings = settings_with(tmp_path, data={"sizes": sizes})
+    first, second = (State.start(settings, torch.device("cpu")) for _ in range(2))
+    for _ in range(3):
+        step(settings, first)
+    second.restore(first.save())
+    for state in (first, second):
+        step(settings, state)
+    assert first.window.any() and torch.equal(first.window, second.window)
+    assert torch.equal(first.replicas.flat, second.replicas.flat)
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
@@ -87,6 +100,7 @@ def test_an_existing_run_is_refused_and_a_finished_one_says_so(whole):
         (["--model.n_layer", "two"], ["model.n_layer", "two"]),
         (["--model.n_head", "5"], ["model.n_head", "model.hidden_size"]),
         (["--data.p_mask", "1.5"], ["data.p_mask", "1.5"]),
+        (["--model.positions", "15"], ["model.positions", "15", "16 cells"]),
         (["--train.components", "[tokens]"], ["tokens", "token"]),
         (["--train.components", "[token]"], ["--train.start_from"]),
         (["--train.components", "[token]", "--train.start_from", "nowhere/main"], ["nowhere/main"]),
@@ -177,7 +191,7 @@ def test_divergence_of_every_seed_is_told(tmp_path):
 def test_a_graphed_run_equals_an_eager_one(tmp_path, monkeypatch, precision):
     graphed = settings_with(tmp_path, name="graphed", device="cuda", precision=precision)
     main(graphed)
-    monkeypatch.setattr("abrupt_learning.train.device.graphed", lambda step, *_, **__: step)
+    monkeypatch.setattr("abrupt_learning.train.graphed", lambda step, *_, **__: step)
     eager = settings_with(tmp_path, name="eager", device="cuda", precision=precision)
     main(eager)
     assert_same_run(graphed.folder, eager.folder)
