@@ -95,6 +95,7 @@ def seed_lines(ax, x, ys, label: str, color: str):
     import seaborn
 
     x, ys = np.asarray(x), np.atleast_2d(np.asarray(ys, dtype=float))
+    ys = np.where(np.isfinite(ys), ys, np.nan)
     gaps = np.isnan(ys)
     # seaborn joins over gaps, so each stretch between two is a unit of its own.
     stretches = gaps.cumsum(1) + ys.size * np.arange(len(ys))[:, None]

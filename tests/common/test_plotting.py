@@ -88,6 +88,8 @@ def test_a_missing_value_of_one_seed_shows_as_a_gap_in_its_line_and_in_the_mean(
     mean = plotting.seed_lines(ax, steps, values, label="", color="red")
     assert np.isnan(mean.get_ydata()).nonzero()[0].tolist() == [7]
     assert [len(line.get_xdata()) for line in ax.lines[:4]] == [400, 7, 392, 400]
+    lost = plotting.seed_lines(ax, steps, [[np.inf] * 400, [None] * 400], label="", color="red")
+    assert np.isnan(lost.get_ydata()).all()
 
 
 def test_the_band_is_the_interval_over_seeds_and_does_not_widen_the_axes():
