@@ -100,7 +100,8 @@ def seed_lines(ax, x, ys, label: str, color: str):
     # seaborn joins over gaps, so each stretch between two is a unit of its own.
     stretches = gaps.cumsum(1) + ys.size * np.arange(len(ys))[:, None]
     thin = {"units": stretches.ravel(), "estimator": None, "sort": False, "linewidth": 0.6, "alpha": 0.45}
-    seaborn.lineplot(x=np.tile(x, len(ys)), y=ys.ravel(), color=color, ax=ax, **thin)
+    if not gaps.all():
+        seaborn.lineplot(x=np.tile(x, len(ys)), y=ys.ravel(), color=color, ax=ax, **thin)
     mean = ax.plot(x, ys.mean(0), color=color, linewidth=1.7, label=label)[0]
     shown = np.flatnonzero(~gaps.any(0))[:: -(-len(x) // BAND_POINTS)]
     if len(ys) > 1 and len(shown):
