@@ -101,13 +101,13 @@ def seed_lines(ax, x, ys, label: str, color: str):
     stretches = gaps.cumsum(1) + ys.size * np.arange(len(ys))[:, None]
     thin = {"units": stretches.ravel(), "estimator": None, "sort": False, "linewidth": 0.6, "alpha": 0.45}
     if not gaps.all():
-        seaborn.lineplot(x=np.tile(x, len(ys)), y=ys.ravel(), color=color, ax=ax, **thin)
+        seaborn.lineplot(x=np.tile(x, len(ys)), y=ys.ravel(), color=color, legend=False, ax=ax, **thin)
     mean = ax.plot(x, ys.mean(0), color=color, linewidth=1.7, label=label)[0]
     shown = np.flatnonzero(~gaps.any(0))[:: -(-len(x) // BAND_POINTS)]
     if len(ys) > 1 and len(shown):
         limits = ax.dataLim.frozen()
         band = {"errorbar": _band, "linewidth": 0, "err_kws": {"alpha": 0.13, "linewidth": 0}}
-        seaborn.lineplot(x=np.tile(x[shown], len(ys)), y=ys[:, shown].ravel(), color=color, ax=ax, **band)
+        seaborn.lineplot(x=np.tile(x[shown], len(ys)), y=ys[:, shown].ravel(), color=color, legend=False, ax=ax, **band)
         ax.dataLim.set(limits)
         ax.autoscale_view()
     return mean
@@ -129,7 +129,9 @@ def seed_dots(ax, groups: dict[str, list], color: str = INK, label: str | None =
         name: [value for value in values if value is not None and np.isfinite(value)] for name, values in groups.items()
     }
     # Without jitter, which seaborn draws at random: the same data must give the same bytes.
-    seaborn.stripplot(known, color=color, size=3.5, alpha=0.75, linewidth=0, jitter=False, zorder=3, ax=ax)
+    seaborn.stripplot(
+        known, color=color, size=3.5, alpha=0.75, linewidth=0, jitter=False, zorder=3, legend=False, ax=ax
+    )
     means = [(place, np.mean(values)) for place, values in enumerate(known.values()) if values]
     for place, mean in means:
         ax.hlines(mean, place - 0.35, place + 0.35, color=color, linewidth=1.7, label=label)

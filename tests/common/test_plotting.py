@@ -105,6 +105,15 @@ def test_the_band_is_the_interval_over_seeds_and_does_not_widen_the_axes():
     assert np.allclose(ax.get_ylim(), [values.min() - margin, values.max() + margin])
 
 
+def test_labels_wait_for_the_legend_that_the_caller_asks_for():
+    fig, ax = plotting.axes()
+    for color in ("red", "blue"):
+        plotting.seed_lines(ax, *curves(20), label=color, color=color)
+        plotting.seed_dots(ax, {"a": [1, 2, 3]}, color, f"{color} dots")
+    assert ax.get_legend() is None
+    assert ax.get_legend_handles_labels()[1] == ["red", "blue", "red dots", "blue dots"]
+
+
 def test_one_seed_has_no_band():
     fig, ax = plotting.axes()
     plotting.seed_lines(ax, [1, 2, 3], [[3.0, 2.0, 1.0]], label="", color="red")
