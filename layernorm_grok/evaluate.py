@@ -118,6 +118,8 @@ class Trained(experiment.Trained):
 
 @dataclass
 class Analysis(experiment.Analysis):
+    """Settings of every experiment of this paper."""
+
     READS = Trained
 
     run: str = "runs/layernorm_grok/quick/main"
@@ -128,6 +130,8 @@ class Analysis(experiment.Analysis):
 
 @dataclass
 class Probe(Analysis):
+    """Settings of an experiment that looks at checkpoints."""
+
     points: int = 24
     """Checkpoints looked at per replica, spread over its life (the first and the last always)."""
 

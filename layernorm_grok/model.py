@@ -57,6 +57,8 @@ class Model:
 
 
 class Output(NamedTuple):
+    """What the model gives for N pairs; a stack has a leading axis R."""
+
     logits: Tensor
     """(..., N, P + 1), before the readout scale alpha."""
     prelogits: Tensor

@@ -222,20 +222,24 @@ class State:
             saved[key] for key in ("running", "members", "stopped", "held")
         )
 
-    def log(self, settings: Train, run: Run, now: int, rows: list[list[float]]) -> list[int]:
-        """Log a row per running replica, from (METRICS, t_train, alive) of every member; numbers of those that shall stop."""
-        leaving = []
-        for number, (*scalars, t_train, alive) in zip(self.members, rows, strict=True):
-            if number not in self.running:
-                continue
-            values = dict(zip(METRICS, scalars, strict=True))
-            run.log(now, **self.labels[number], **values, t_train=int(t_train) or None)
-            self.held[number] = held(settings, self.held[number], values["test_accuracy"])
-            if not alive:
+    def by_replica(self, rows: list[list[float]]) -> dict[int, dict]:
+        """What was measured of every running replica, by its number: METRICS, t_train, alive; rows: those of every member."""
+        named = (dict(zip((*METRICS, "t_train", "alive"), row, strict=True)) for row in rows)
+        return {number: row for number, row in zip(self.members, named, strict=True) if number in self.running}
+
+    def log(self, run: Run, now: int, measured: dict[int, dict]) -> None:
+        """A line of metrics.jsonl per running replica; a word on those that have diverged."""
+        for number, row in measured.items():
+            scalars = {key: row[key] for key in METRICS} | {"t_train": int(row["t_train"]) or None}
+            run.log(now, **self.labels[number], **scalars)
+            if not row["alive"]:
                 print(f"diverged by step {now}, and stopped: {self.labels[number]}", file=sys.stderr)
-            if not alive or done(settings, self.held[number]):
-                leaving.append(number)
-        return leaving
+
+    def leaving(self, settings: Train, measured: dict[int, dict]) -> list[int]:
+        """Count this evaluation; numbers of the replicas that stop after it, done or diverged."""
+        for number, row in measured.items():
+            self.held[number] = held(settings, self.held[number], row["test_accuracy"])
+        return [n for n, row in measured.items() if not row["alive"] or done(settings, self.held[n])]
 
     def leave(self, stack: Stack, leaving: list[int]) -> None:
         """Stop the replicas `leaving`, as they now are in the stack that is trained."""
@@ -295,21 +299,23 @@ def fit(settings: Config, run: Run, device: torch.device) -> None:
             if now in evaluations:
                 tested = test(settings, targets, stack)
                 rows = torch.cat([measured, tested, stack.t_train[:, None], stack.replicas.alive], 1).tolist()
-                state.leave(stack, state.log(c, run, now, rows))
+                evaluated = state.by_replica(rows)
+                state.log(run, now, evaluated)
+                state.leave(stack, state.leaving(c, evaluated))
                 bar.update(now, running=len(state.running))
-            scheduled = now in saves or not state.running
-            shrinks = state.shrinks()
-            if shrinks or scheduled or stop:
+            # Asked once: a signal that comes later must not save what has not been taken back.
+            scheduled, stopping, shrinks = now in saves or not state.running, bool(stop), state.shrinks()
+            if scheduled or stopping or shrinks:
                 state.whole.absorb(stack, state.running)
             # Before the checkpoint, so that a resumed run has the same stack from the next step on.
             if shrinks:
                 state.members, stack = state.running, None
-            if scheduled or stop:
+            if scheduled or stopping:
                 # A checkpoint outside the schedule is for resuming alone: those that stopped are in the next one too.
                 weights = state.weights()
                 state.stopped = [] if scheduled else state.stopped
                 checkpoints.save(now, weights, state.save())
-            if stop and now < c.steps:
+            if stopping and now < c.steps:
                 raise KeyboardInterrupt
     bar.close()
     if not state.whole.replicas.alive.any():

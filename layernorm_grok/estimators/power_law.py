@@ -9,6 +9,8 @@ import numpy as np
 
 
 class PowerLaw(NamedTuple):
+    """A power-law tail of a sample."""
+
     alpha: float
     """Exponent of the density x^-alpha of the tail; the lower, the heavier."""
     xmin: float

@@ -37,6 +37,8 @@ class LayerTrace:
 
 @dataclass
 class Trace:
+    """What the model computed on its way to the logits of N pairs."""
+
     logits: Tensor
     """(N, P + 1), before the readout scale."""
     prelogits: Tensor

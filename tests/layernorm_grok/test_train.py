@@ -227,6 +227,23 @@ def test_what_a_state_saves_restores_it(tmp_path):
     assert {name: w.shape for name, w in other.weights().items()} == {n: w.shape for n, w in state.weights().items()}
 
 
+def test_a_stack_that_keeps_what_has_stopped_gives_the_same_record(tmp_path, monkeypatch):
+    """As on a GPU, where a smaller stack costs a new graph."""
+    stopping = {"steps": 40, "level": 0.02, "in_a_row": 2, "stop_after": 3}
+    rows = []
+    for name, share in (("exact", 1.0), ("lazy", 0.5)):
+        monkeypatch.setattr(
+            State,
+            "shrinks",
+            lambda self, share=share: len(self.running) <= min(share * len(self.members), len(self.members) - 1),
+        )
+        settings = settings_with(tmp_path, name=name, train=stopping)
+        main(settings)
+        rows.append(record(settings.folder))
+    assert rows[0] == rows[1] and len({row["step"] for row in rows[0]}) > 5
+    assert_same_run(*(tmp_path / "layernorm_grok/smoke" / name for name in ("exact", "lazy")))
+
+
 def test_the_bench_times_the_step_and_the_test_pass_of_training(tmp_path):
     settings = settings_with(
         tmp_path, seeds=[0], grid={"placement": ["pre"]}, train={"steps": 10, "evaluate_every": 10}
