@@ -111,7 +111,7 @@ def test_labels_wait_for_the_legend_that_the_caller_asks_for():
         plotting.seed_lines(ax, *curves(20), label=color, color=color)
         plotting.seed_dots(ax, {"a": [1, 2, 3]}, color, f"{color} dots")
     assert ax.get_legend() is None
-    assert ax.get_legend_handles_labels()[1] == ["red", "blue", "red dots", "blue dots"]
+    assert ax.get_legend_handles_labels()[1] == ["red", "red dots", "blue", "blue dots"]
 
 
 def test_one_seed_has_no_band():
