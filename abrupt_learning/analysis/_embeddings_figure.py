@@ -53,9 +53,9 @@ def _permute(ax, result: dict) -> None:
     orders = [order for order in ORDERS if order in result["permute"]]
     for shift, kind in enumerate(("observed", "masked")):
         cells = [result["permute"][order][f"loss_{kind}"] for order in orders]
-        places = np.arange(len(orders)) + 0.4 * shift - 0.2
-        ax.barh(places, [c["mean"] for c in cells], 0.4, color=plotting.PALETTE[kind], label=kind)
-        ax.plot([c["values"] for c in cells], places, "k.", ms=2)
+        heights = np.arange(len(orders)) + 0.4 * shift - 0.2
+        ax.barh(heights, [c["mean"] for c in cells], 0.4, color=plotting.PALETTE[kind], label=kind)
+        ax.plot([c["values"] for c in cells], heights, "k.", ms=2)
     ax.axvline(result["variance"], color=plotting.GREY, ls="--", lw=0.8, label="predicting 0")
     ax.set_yticks(range(len(orders)), [ORDERS[order] for order in orders])
     ax.invert_yaxis()

@@ -1,6 +1,6 @@
 """Figures of attention maps: those of the first seed that dropped, since no two seeds put the same head in the same place."""
 
-from abrupt_learning.analysis._heads import FOLLOWED
+from abrupt_learning.estimators.attention_scores import FOLLOWED
 from common import plotting
 
 NAMES = {"row": "own row", "column": "own column", "observed": "observed cells"}
@@ -11,8 +11,8 @@ def show(ax, values: list, result: dict, title: str, limit: float | None = None)
     image = plotting.heatmap(ax, values, limit=limit)
     columns = result["size"][1]
     for rule in (ax.axhline, ax.axvline):
-        for place in range(columns, len(values), columns):
-            rule(place - 0.5, color=plotting.GREY, lw=0.3)
+        for edge in range(columns, len(values), columns):
+            rule(edge - 0.5, color=plotting.GREY, lw=0.3)
     ax.set(xticks=[], yticks=[])
     ax.set_title(title, fontsize=6)
     return image

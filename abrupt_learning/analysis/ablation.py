@@ -1,25 +1,29 @@
-"""Heads with their attention made uninformative: one, a layer, a group at a time (paper's ablation table, sheet C10).
+"""Heads with their attention made uninformative: one, a layer, a group at a time (paper's ablation table).
 
 Groups come from the attention scores of the seed's own heads, since no two seeds put the same head in the same place.
 """
 
+import math
 from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.analysis._heads import KINDS, chance, head_scores, kinds
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.analysis._points import loss_points
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Trained, losses, predict
-from abrupt_learning.interventions import ablate, predict_variants, record
-from common import plotting
+from abrupt_learning.estimators.attention_scores import KINDS, chance, head_scores, kinds
+from abrupt_learning.estimators.interventions import ablate, predict_variants, record
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from common import experiment, plotting
+from common.claims import Claim
+from common.device import generator
+from common.experiment import over_seeds
 
 
 @dataclass
-class Ablation(Analysis):
+class Settings(Analysis):
     kinds: list[Literal["uniform", "batch_mean", "zero"]] = field(
         default_factory=lambda: ["uniform", "batch_mean", "zero"]
     )
@@ -28,6 +32,8 @@ class Ablation(Analysis):
     """Checkpoint to ablate."""
     threshold: float = 0.25
     """Share of a head's attention, beyond chance, that puts it in a group."""
+    draws: int = 8
+    """Random sets of other heads that a group of row or column heads is compared with."""
     matrices: int = 256
     """Matrices of the test, and the batch that batch_mean averages over."""
 
@@ -44,6 +50,28 @@ def named(groups: dict[str, Tensor]) -> dict[str, Tensor]:
     }
 
 
+def matched(groups: dict[str, Tensor], draws: int) -> dict[str, dict[str, Tensor]]:
+    """Sets of equally many heads: group -> its own, others (neither row nor column heads) -> masks (draws, L, H).
+
+    As many as there are of both; none, and so masks without a head, where either is missing.
+    """
+    lines = {name: groups[name].flatten().nonzero()[:, 0].cpu() for name in ("row", "column")}
+    pools = {"others": (~(groups["row"] | groups["column"])).flatten().nonzero()[:, 0].cpu()}
+    draw = generator("cpu", 0, "matched heads")
+
+    def some(pool: Tensor, number: int) -> Tensor:
+        chosen = torch.zeros(draws, groups["row"].numel(), dtype=torch.bool)
+        for row in chosen:
+            row[pool[torch.randperm(len(pool), generator=draw)[:number]]] = True
+        return chosen.unique(dim=0).view(-1, *groups["row"].shape).to(groups["row"].device)
+
+    sizes = {name: min(len(own), len(pools["others"])) for name, own in lines.items()}
+    return {
+        name: {"own": some(own, sizes[name]), "others": some(pools["others"], sizes[name])}
+        for name, own in lines.items()
+    }
+
+
 def ablations(model, batch: Batch, sets: dict[str, Tensor], kind: str) -> dict[str, dict]:
     """Losses with each set ablated; None where a set has no head."""
     heads = torch.stack(list(sets.values()))
@@ -52,21 +80,32 @@ def ablations(model, batch: Batch, sets: dict[str, Tensor], kind: str) -> dict[s
     return {name: row if sets[name].any() else dict.fromkeys(row) for name, row in results.items()}
 
 
-def of_seed(trained: Trained, settings: Ablation, batch: Batch, seed: int) -> tuple[dict, dict]:
+def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> tuple[dict, dict]:
     """(losses of one seed, its groups as lists of [layer, head] from 1)."""
     model, columns = trained.model(seed, settings.milestone), trained.data.sizes[0][1]
     scores = head_scores(record(model, batch.ids, "attention")["attention"], batch.observed, columns)
     groups = kinds(scores, chance(batch.observed, columns), settings.threshold)
-    sets = named(groups)
+    sets, equal = named(groups), matched(groups, settings.draws)
+
+    def without(heads: Tensor) -> float | None:
+        """Mean L_mask without each of some sets of heads (sets, L, H) made uniform; None if they have no head."""
+        rows = ablations(model, batch, dict(enumerate(heads)), "uniform").values()
+        return sum(row["loss_masked"] for row in rows) / len(heads) if heads.any() else None
+
     numbers = {
         "step": trained.milestone(seed, settings.milestone),
         "intact": losses(predict(model, batch.ids), batch),
         "ablated": {kind: ablations(model, batch, sets, kind) for kind in settings.kinds},
+        "matched": {name: {kind: without(heads) for kind, heads in pair.items()} for name, pair in equal.items()},
     }
     return numbers, {name: (group.nonzero() + 1).tolist() for name, group in groups.items()}
 
 
-def analyse(trained: Trained, settings: Ablation) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: batch_size, variance; groups -> seed -> group -> [layer, head] from 1; step; intact -> loss, ablated -> kind ->
+    set of heads -> loss, matched -> row, column -> own, others (L_mask without equally many of them, uniform): {values,
+    mean, error} over seeds, None where there is no such head.
+    """
     batch = trained.matrices(settings.matrices)
     rows, groups = zip(*(of_seed(trained, settings, batch, seed) for seed in trained.seeds), strict=True)
     return {"batch_size": settings.matrices, "variance": trained.data.variance, "groups": list(groups)} | over_seeds(
@@ -83,8 +122,8 @@ def fold(result: dict, kind: str, name: str, seed: int) -> tuple[float, float] |
 
 def single(result: dict, kind: str, group: str) -> list[tuple[float, float]]:
     """`fold` of every single head of a group, of all seeds."""
-    places = [(seed, *head) for seed, groups in enumerate(result["groups"]) for head in groups[group]]
-    return [fold(result, kind, f"layer {layer} head {head}", seed) for seed, layer, head in places]
+    heads = [(seed, *head) for seed, groups in enumerate(result["groups"]) for head in groups[group]]
+    return [fold(result, kind, f"layer {layer} head {head}", seed) for seed, layer, head in heads]
 
 
 def draw(result: dict):
@@ -116,13 +155,53 @@ def draw(result: dict):
 def finding(result: dict) -> str:
     kind, parts = result["settings"]["kinds"][0], []
     for name in [f"{group} heads" for group in KINDS]:
-        found = (fold(result, kind, name, seed) for seed in range(len(result["groups"])))
-        seeds = [change for change in found if change]
+        changes = (fold(result, kind, name, seed) for seed in range(len(result["groups"])))
+        seeds = [change for change in changes if change]
         if seeds:
             observed, masked = (sum(side) / len(seeds) for side in zip(*seeds, strict=True))
             parts.append(f"{name} x{masked:.1f} and x{observed:.1f} ({len(seeds)} seeds)")
     return f"{kind} ablation changes L_mask and L_obs: {', '.join(parts)}"
 
 
+HARM, SHOWN, OTHERS = (
+    "rise of L_mask / Var",
+    "rise of L_obs / of L_mask",
+    "rise without as many other heads / without these",
+)
+
+
+def selective_harm(result: dict, loss: dict) -> dict[str, list]:
+    """Of the row heads or the column heads made uniform, whichever harm more."""
+    seeds = [selective_harm_of(result, seed) for seed in range(len(result["seeds"]))]
+    return {name: [seed[name] for seed in seeds] for name in (HARM, SHOWN, OTHERS)} | at_end(loss)
+
+
+def selective_harm_of(result: dict, seed: int) -> dict[str, float | None]:
+    """The numbers of one seed; without row and column heads there is no harm."""
+
+    def rise(row: dict, part: str = "loss_masked") -> float | None:
+        value = row[part]["values"][seed]
+        return None if value is None else value - result["intact"][part]["values"][seed]
+
+    harms = {name: rise(result["ablated"]["uniform"][f"{name} heads"]) for name in ("row", "column")}
+    known = {name: harm for name, harm in harms.items() if harm is not None}
+    if not known or max(known.values()) <= 0:
+        return {HARM: max(known.values(), default=0.0) / result["variance"], SHOWN: None, OTHERS: None}
+    name = max(known, key=known.get)
+    shown = rise(result["ablated"]["uniform"][f"{name} heads"], "loss_observed")
+    own, others = (rise({"loss_masked": result["matched"][name][kind]}) for kind in ("own", "others"))
+    return {
+        HARM: known[name] / result["variance"],
+        SHOWN: shown / known[name],
+        OTHERS: None if own is None else others / own if own > 0 else math.inf,
+    }
+
+
+CLAIMS = [
+    Claim("C10", "Without its row heads, or its column heads, the model completes far worse, copies little worse, and loses "
+          "more than without as many other heads.", source="ablation table", presets=ALL, needs=("ablation", "loss"),
+          number=selective_harm, above={HARM: 0.25}, below={SHOWN: 1 / 3, OTHERS: 0.5} | COMPLETES),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("ablation", Ablation, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,36 +1,46 @@
-"""Which part holds the drop back (paper Fig 8, sheet C20): one part trained afresh, the rest at its final weights."""
+"""Which part holds the drop back (paper Fig 8): one part trained afresh, the rest at its final weights."""
 
-from dataclasses import asdict
-
-from abrupt_learning.analysis._curves import curve, draw, finding
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.evaluate import Trained, find_drop
+from abrupt_learning.analysis._judging import LONG, ratio
+from abrupt_learning.analysis.curves import curve, finding
+from abrupt_learning.analysis.curves import draw as draw
+from abrupt_learning.evaluate import Analysis, Trained
+from common import experiment
+from common.claims import Claim, by_seed
 from common.config import UserError
 
-
-def part_curve(run: Trained, part: str) -> dict:
-    """As `_curves.curve`, for the replicas that trained one part."""
-    rows, variance = run.run.metrics(), run.data.baseline
-    seeds = [rows[(rows["component"] == part) & (rows["seed"] == s)].reset_index(drop=True) for s in run.seeds]
-    return {
-        "variance": variance,
-        "steps": seeds[0]["step"].tolist(),
-        "curves": [(m["loss_masked"] / variance).round(5).tolist() for m in seeds],
-        "drop": over_seeds([asdict(find_drop(m, variance)) for m in seeds]),
-        "last_step": int(seeds[0]["step"].iloc[-1]),
-        "final_loss": over_seeds([float(m["loss"].tail(10).mean()) for m in seeds]),
-    }
+Settings = Analysis
+EARLIER = (("token", "attention"), ("mlp", "attention"), ("attention", "everything"), ("everything", "position"))
+RATIOS = {f"t({one}) / t({other})": (one, other) for one, other in EARLIER}
+SHARES = {f"share of t({part}) at Var": part for part in ("token", "mlp")}
 
 
-def analyse(trained: Trained, settings: Analysis) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: runs -> everything, or a part -> as in `curves`."""
     if not trained.config.train.start_from:
         raise UserError(
             f"found no train.start_from in {trained.run.path}; give the run that trained components: --run ..."
         )
     whole = Trained(trained.config.train.start_from, trained.device.type)
-    parts = {part: part_curve(trained, part) for part in trained.config.train.components}
-    return {"runs": {"everything": curve(whole), **parts}}
+    return {
+        "runs": {"everything": curve(whole)} | {part: curve(trained, part) for part in trained.config.train.components}
+    }
 
+
+def order(result: dict) -> dict[str, list]:
+    """Ratios of t_drop of what is to come first to what is to come next, and what of a plateau tokens and MLPs have."""
+    runs = result["runs"]
+    numbers = {}
+    for name, pair in RATIOS.items():
+        halves = by_seed(*(runs[part]["drop"]["half"]["values"] for part in pair))
+        numbers[name] = [ratio(*half, [runs[part]["steps"][-1] for part in pair]) for half in halves]
+    return numbers | {name: runs[part]["drop"]["at_level"]["values"] for name, part in SHARES.items()}
+
+
+CLAIMS = [
+    Claim("C20", "Alone, tokens and MLPs have no plateau; attention drops early, positions last.", source="Fig 8",
+          presets=LONG, needs=("components/components",), number=order,
+          below=dict.fromkeys(RATIOS, 1) | dict.fromkeys(SHARES, 1 / 3), note=finding),
+]  # fmt: skip
 
 if __name__ == "__main__":
-    perform("components", Analysis, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,4 +1,4 @@
-"""Before its drop the model copies: whatever token stands at a cell is what it predicts there (paper Table 1, sheet C3, C4).
+"""Before its drop the model copies: whatever token stands at a cell is what it predicts there (paper Table 1).
 
 The hidden entries of low-rank matrices, and of matrices of i.i.d. entries, are shown as MASK or as one constant value.
 """
@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis._judging import ALL
 from abrupt_learning.data import Batch, from_values, tokens
-from abrupt_learning.evaluate import Trained, losses, predict
-from common import device, plotting
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from common import experiment, plotting
+from common.claims import Claim
+from common.device import generator
+from common.experiment import over_seeds
 
 
 @dataclass
-class CopyCheck(Analysis):
+class Settings(Analysis):
     milestones: list[str] = field(default_factory=lambda: ["first", "early", "before", "end"])
     """Where to look; the paper's Table 1 has steps 1000, 4000 and 14000."""
     replacements: list[float] = field(default_factory=lambda: [0.44, -0.24])
@@ -26,8 +29,8 @@ class CopyCheck(Analysis):
 def incoherent(trained: Trained, number: int) -> Batch:
     """Matrices of i.i.d. Unif[-1, 1] entries under the run's masks: nothing to complete, only to copy."""
     shape = trained.matrices(number, "incoherent")
-    generator = device.generator(torch.device("cpu"), 0, "incoherent entries")
-    values = torch.rand(shape.target.shape, generator=generator) * 2 - 1
+    draws = generator("cpu", 0, "incoherent entries")
+    values = torch.rand(shape.target.shape, generator=draws) * 2 - 1
     return from_values(values.to(trained.device), shape.observed, trained.data)
 
 
@@ -40,14 +43,17 @@ def replaced(batch: Batch, value: float | None, trained: Trained) -> tuple[Batch
     return batch._replace(ids=torch.where(batch.observed, batch.ids, shown)), k / 10**trained.data.precision
 
 
-def cell(model, batch: Batch, value: float | None, trained: Trained) -> dict:
-    """One cell of the table: losses against the truth, and the distance from a copy at the hidden cells."""
+def table_entry(model, batch: Batch, value: float | None, trained: Trained) -> dict:
+    """One entry of the table: losses against the truth, and the distance from a copy at the hidden cells."""
     shown, copied = replaced(batch, value, trained)
     prediction = predict(model, shown.ids)
     return losses(prediction, shown) | {"copy_error": float((prediction - copied)[~batch.observed].square().mean())}
 
 
-def analyse(trained: Trained, settings: CopyCheck) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: steps -> milestone; low_rank and incoherent -> milestone -> what is shown (mask, or a value) -> losses and
+    copy_error: {values, mean, error} over seeds; variance, and zero (of predicting 0 at hidden cells) -> kind of matrices.
+    """
     batches = {"low_rank": trained.matrices(settings.matrices), "incoherent": incoherent(trained, settings.matrices)}
     names = {"mask": None} | {str(value): value for value in settings.replacements}
     rows = []
@@ -55,7 +61,7 @@ def analyse(trained: Trained, settings: CopyCheck) -> dict:
         models = {name: trained.model(seed, name) for name in settings.milestones}
         rows.append(
             {
-                kind: {at: {n: cell(m, batch, v, trained) for n, v in names.items()} for at, m in models.items()}
+                kind: {at: {n: table_entry(m, batch, v, trained) for n, v in names.items()} for at, m in models.items()}
                 for kind, batch in batches.items()
             }
         )
@@ -68,21 +74,23 @@ def analyse(trained: Trained, settings: CopyCheck) -> dict:
 
 
 def draw(result: dict):
+    """Errors at observed cells, and from a copy at hidden ones, by milestone and by what is shown."""
     fig, axs = plotting.axes(ncols=2, width=6.5, height=2.6, sharey=True)
-    for ax, kind in zip(axs, ("low_rank", "incoherent"), strict=True):
-        for shift, (name, label) in enumerate(
-            {"loss_observed": "observed cells", "copy_error": "hidden cells, from a copy"}.items()
-        ):
-            groups = [(at, what, value) for at, row in result[kind].items() for what, value in row.items()]
-            places = [i + 0.4 * shift for i in range(len(groups))]
-            ax.bar(places, [v[name]["mean"] for *_, v in groups], 0.4, label=label, color=plotting.COLORS[shift])
-            for place, (*_, v) in zip(places, groups, strict=True):
-                ax.plot([place] * len(v[name]["values"]), v[name]["values"], "k.", ms=2)
-        ax.set_xticks([i + 0.2 for i in range(len(groups))], [f"{at} {what}" for at, what, _ in groups], rotation=90)
-        ax.set(yscale="log", title={"low_rank": "low-rank matrices", "incoherent": "i.i.d. entries"}[kind])
+    for ax, (kind, title) in zip(
+        axs, {"low_rank": "low-rank matrices", "incoherent": "i.i.d. entries"}.items(), strict=True
+    ):
+        entries = {f"{at} {what}": e for at, row in result[kind].items() for what, e in row.items()}
+        for name, label, part in SERIES:
+            dots = {entry: value[name]["values"] for entry, value in entries.items()}
+            plotting.seed_dots(ax, dots, plotting.PALETTE[part], label)
+        ax.tick_params(axis="x", rotation=90)
+        ax.set(yscale="log", title=title)
     axs[0].set_ylabel("mean squared error")
     axs[0].legend()
     return fig
+
+
+SERIES = (("loss_observed", "observed cells", "observed"), ("copy_error", "hidden cells, from a copy", "masked"))
 
 
 def finding(result: dict) -> str:
@@ -91,5 +99,44 @@ def finding(result: dict) -> str:
     return f"well before the drop hidden cells are within {worst:.1e} (MSE) of a copy of what stands there"
 
 
+def worst(entries: dict, name: str) -> list[float]:
+    """Per seed the largest error of a kind over what is shown at hidden cells."""
+    return [max(values) for values in zip(*(entry[name]["values"] for entry in entries.values()), strict=True)]
+
+
+def copies_what_stands_there(result: dict) -> dict[str, list]:
+    """At 4/15 t_drop, the worst of the mask and the values shown."""
+    entries, variance = result["low_rank"]["early"], result["variance"]["low_rank"]
+    return {
+        "MSE to the shown value / Var": [value / variance for value in worst(entries, "copy_error")],
+        "L_obs / Var": [value / variance for value in worst(entries, "loss_observed")],
+    }
+
+
+def copies_incoherent(result: dict) -> dict[str, list]:
+    """At 4/15 t_drop, hidden cells shown as the mask."""
+    entry, level = result["incoherent"]["early"]["mask"], result["zero"]["incoherent"]
+    return {
+        "L_obs": entry["loss_observed"]["values"],
+        "L_mask / that of predicting 0": [value / level for value in entry["loss_masked"]["values"]],
+    }
+
+
+def other_moments(result: dict) -> str:
+    """The paper's other two steps, which lie nearer to the beginning and to the end of our drop."""
+    rows, variance = result["low_rank"], result["variance"]["low_rank"]
+    first, before = (max(worst(rows[at], "copy_error")) / variance for at in ("first", "before"))
+    return f"MSE to the shown value at 1/15 and 14/15 of t_drop, the worst seed: {first:.3f} and {before:.3f} Var"
+
+
+CLAIMS = [
+    Claim("C3", "At 4/15 of t_drop (or of a run without one) the model copies whatever token stands at a hidden place: the "
+          "mask, or another value.", source="Table 1", presets=ALL, number=copies_what_stands_there,
+          below={"MSE to the shown value / Var": 0.05, "L_obs / Var": 0.05}, note=other_moments),
+    Claim("C4", "At 4/15 of t_drop (or of a run without one) copying holds on matrices that are not low rank.",
+          source="appendix, copy table", presets=ALL, number=copies_incoherent, below={"L_obs": 0.02},
+          within={"L_mask / that of predicting 0": (0.95, 1.05)}),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("copy_check", CopyCheck, analyse, draw, finding)
+    experiment.main(__name__)

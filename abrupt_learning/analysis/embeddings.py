@@ -1,8 +1,9 @@
-"""What the token and position tables look like, when that forms, and what it is for (Figs 7, 9, 10; sheet C14 to C18).
+"""What the token and position tables look like, when that forms, and what it is for (paper Figs 7, 9, 10).
 
 Scores come from every seed and are taken in the tables themselves; the scatter pictures show the seed of lowest final L_mask.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Literal
@@ -10,13 +11,24 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.analysis._embeddings_figure import draw
-from abrupt_learning.data import Batch, Data, factors
-from abrupt_learning.evaluate import Trained, losses, predict
-from abrupt_learning.geometry import chance_purity, principal_axes, purity, sign_and_magnitude, symmetry, turned_onto
-from abrupt_learning.tsne import tsne
-from common import device
+from abrupt_learning.analysis._embeddings_figure import draw as draw
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
+from abrupt_learning.data import Batch, Data
+from abrupt_learning.estimators.geometry import (
+    chance_purity,
+    principal_axes,
+    purity,
+    sign_and_magnitude,
+    symmetry,
+    turned_onto,
+)
+from abrupt_learning.estimators.marginal import entry_shares
+from abrupt_learning.estimators.tsne import tsne
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from common import experiment
+from common.claims import Claim, by_seed
+from common.device import generator
+from common.experiment import over_seeds
 
 Experiment = Literal[
     "token_norm", "token_pca", "position_norm", "position_tsne", "token_progress", "position_progress", "permute"
@@ -24,7 +36,7 @@ Experiment = Literal[
 
 
 @dataclass
-class Embeddings(Analysis):
+class Settings(Analysis):
     experiments: list[Experiment] = field(default_factory=lambda: list(EXPERIMENTS))
     """Which of the seven to do."""
     milestones: list[str] = field(default_factory=lambda: ["early", "middle", "before", "after", "late"])
@@ -42,16 +54,9 @@ class Embeddings(Analysis):
 
 
 def trained_values(data: Data, largest: float, rarest: float) -> Tensor:
-    """Sorted integers k = 10^precision v, without 0, that the run really trains on: |v| <= largest, P(v) >= rarest.
-
-    P is the share among 2^20 entries drawn from the law.
-    """
-    generator = device.generator("cpu", 0, "values")
-    u, v = (factors((2**20, data.rank), data, generator) for _ in range(2))
-    drawn = ((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half)
-    share = torch.bincount(drawn + data.half, minlength=2 * data.half + 1) / len(drawn)
+    """Sorted integers k = 10^precision v, without 0, that the run really trains on: |v| <= largest, P(v) >= rarest."""
     k = torch.arange(-data.half, data.half + 1)
-    return k[(share >= rarest) & (k.abs() <= round(largest * 10**data.precision)) & (k != 0)]
+    return k[(entry_shares(data) >= rarest) & (k.abs() <= round(largest * 10**data.precision)) & (k != 0)]
 
 
 def permuted(model, batch: Batch, order: Tensor) -> Tensor:
@@ -84,7 +89,7 @@ class Table:
 class View:
     """What the experiments look at: the values k (T,), tables[seed][milestone] with the end last, which seed to picture."""
 
-    def __init__(self, trained: Trained, settings: Embeddings):
+    def __init__(self, trained: Trained, settings: Settings):
         self.trained, self.settings = trained, settings
         self.rows, self.columns = trained.data.sizes[0]
         self.k = trained_values(trained.data, settings.largest, settings.rarest)
@@ -170,18 +175,18 @@ def position_progress(view: View) -> dict:
 def permute(view: View) -> dict:
     """L, L_obs, L_mask for each structured order, and the mean and sd of each over the random ones."""
     batch = view.trained.matrices(view.settings.matrices)
-    generator = device.generator("cpu", 0, "permutations")
+    draws = generator("cpu", 0, "permutations")
     cells = view.rows * view.columns
-    random = [torch.randperm(cells, generator=generator) for _ in range(view.settings.permutations)]
+    random = [torch.randperm(cells, generator=draws) for _ in range(view.settings.permutations)]
     rows = []
     for seed in view.trained.seeds:
         model = view.trained.model(seed)
         orders = structured_orders(view.rows, view.columns)
         row = {name: losses(permuted(model, batch, order), batch) for name, order in orders.items()}
-        draws = [losses(permuted(model, batch, order), batch) for order in random]
+        shuffled = [losses(permuted(model, batch, order), batch) for order in random]
         row["random"] = {}
         for name in ("loss", "loss_observed", "loss_masked"):
-            values = torch.tensor([draw[name] for draw in draws])
+            values = torch.tensor([row_of[name] for row_of in shuffled])
             row["random"] |= {name: float(values.mean()), f"{name}_sd": float(values.std())}
         rows.append(row)
     return over_seeds(rows)
@@ -193,7 +198,10 @@ EXPERIMENTS = {
 }
 
 
-def analyse(trained: Trained, settings: Embeddings) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: steps -> milestone; values (looked at); grid (rows, columns); variance; pictured_seed; and of each experiment its
+    name -> scores as {values, mean, error} over seeds, beside norms (seed -> row) and maps (points of the seed pictured).
+    """
     view = View(trained, settings)
     result = {"steps": over_seeds(view.steps), "values": rounded(view.k / 10**trained.data.precision)}
     result |= {"grid": [view.rows, view.columns], "variance": trained.data.variance}
@@ -218,5 +226,83 @@ def finding(result: dict) -> str:
     return "; ".join(parts) or f"drawn: {', '.join(result['settings']['experiments'])}"
 
 
+SYMMETRY, SIGN, MAGNITUDE = "correlation of |e(v)| and |e(-v)|", "|r| with sign", "|r| with magnitude"
+
+
+def norm_symmetry(result: dict, loss: dict) -> dict[str, list]:
+    return {SYMMETRY: result["token_norm"]["symmetry"]["values"], **at_end(loss)}
+
+
+def token_components(result: dict, loss: dict) -> dict[str, list]:
+    scores = result["token_pca"]
+    return {SIGN: scores["sign"]["values"], MAGNITUDE: scores["magnitude"]["values"], **at_end(loss)}
+
+
+PURITY = "nearest neighbours in the same line / chance"
+
+
+def position_lines(result: dict, loss: dict) -> dict[str, list]:
+    """By row or by column: in a square problem the two are mirror images, and each seed takes one."""
+    near = result["position_tsne"]
+    lines = [[value / near["chance"][line] for value in near[line]["values"]] for line in ("row", "column")]
+    return {PURITY: [max(pair) for pair in by_seed(*lines)], **at_end(loss)}
+
+
+def which_lines(result: dict, loss: dict) -> str:
+    near = result["position_tsne"]
+    pairs = by_seed(near["row"]["values"], near["column"]["values"])
+    return "by seed: " + ", ".join("column" if column > row else "row" for row, column in pairs)
+
+
+MOMENTS = ("early", "middle", "after", "late")
+TOKENS, POSITIONS, MEASURABLE = "share of the tokens' rise", "share of the positions' rise", 0.1
+
+
+def formed_with_the_drop(result: dict, loss: dict) -> dict[str, list]:
+    """Share of each score's rise from 4/15 to 20/15 of t_drop that falls between 10/15 and 16/15."""
+    tokens, positions = (result[f"{part}_progress"]["scores"] for part in ("token", "position"))
+
+    def share(pick, *names: str, of: Callable[[str], dict]) -> list:
+        """Per seed, of the sum or the greater of two scores."""
+        rises = [[pick(pair) for pair in by_seed(*(of(at)[name]["values"] for name in names))] for at in MOMENTS]
+        return [across(*seed) for seed in by_seed(*rises)]
+
+    return {
+        TOKENS: share(sum, "sign", "magnitude", of=lambda at: tokens[at]["own_axes"]),
+        POSITIONS: share(max, "row", "column", of=lambda at: positions[at]),
+    } | at_end(loss)
+
+
+def across(early: float, middle: float, after: float, late: float) -> float | None:
+    """Share of the rise that falls from middle to after; None where it is too small to be divided."""
+    return (after - middle) / (late - early) if late - early > MEASURABLE else None
+
+
+COMPLETION, COPYING = "L_mask / Var under random orders", "L_obs / Var under random orders"
+
+
+def permuted_positions(result: dict, loss: dict) -> dict[str, list]:
+    rows, variance = result["permute"]["random"], result["variance"]
+    names = {COMPLETION: "loss_masked", COPYING: "loss_observed"}
+    return {name: [v / variance for v in rows[key]["values"]] for name, key in names.items()} | at_end(loss)
+
+
+HERE = ("embeddings", "loss")
+CLAIMS = [
+    Claim("C14", "In the trained model token-embedding norms are symmetric about 0.", source="Fig 7a", presets=ALL,
+          needs=HERE, number=norm_symmetry, above={SYMMETRY: 0.9}, below=COMPLETES),
+    Claim("C15", "In the trained model the top two components of the token embeddings are sign and magnitude.",
+          source="Fig 7b", presets=ALL, needs=HERE, number=token_components, above={SIGN: 0.7, MAGNITUDE: 0.7},
+          below=COMPLETES),
+    Claim("C16", "In the trained model positional embeddings cluster by column (or by row, its mirror image).",
+          source="Fig 7c", presets=ALL, needs=HERE, number=position_lines, above={PURITY: 2}, below=COMPLETES,
+          note=which_lines),
+    Claim("C17", "Both structures appear with the drop: more than half of each rise falls between 10/15 and 16/15 of t_drop.",
+          source="Figs 9, 10", presets=ALL, needs=HERE, number=formed_with_the_drop, above={TOKENS: 0.5, POSITIONS: 0.5},
+          below=COMPLETES),
+    Claim("C18", "Permuting the positions breaks completion and hardly touches copying.", source="section 4, text",
+          presets=ALL, needs=HERE, number=permuted_positions, above={COMPLETION: 0.7}, below={COPYING: 0.1} | COMPLETES),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("embeddings", Embeddings, analyse, draw, finding)
+    experiment.main(__name__)

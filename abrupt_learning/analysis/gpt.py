@@ -1,28 +1,55 @@
-"""A decoder drops when it learns to copy (paper Fig 11, sheet C28): loss between two entropy levels, greedy accuracy."""
+"""A decoder drops when it learns to copy (paper Fig 11): loss between two entropy levels, greedy accuracy."""
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from dataclasses import dataclass
+
+from abrupt_learning.analysis._judging import ALL
 from abrupt_learning.data import entropy_levels
-from abrupt_learning.evaluate import Trained
-from common import plotting
+from abrupt_learning.estimators.drop import kept_from, share_near
+from abrupt_learning.estimators.marginal import entry_shares
+from abrupt_learning.evaluate import Analysis, Trained
+from common import experiment, plotting
+from common.claims import Claim
+from common.experiment import over_seeds
+from common.plain import steps
 
 KINDS = {"accuracy_all": "all cells", "accuracy_observed": "observed cells", "accuracy_masked": "hidden cells"}
 
 
-def copy_step(run: Trained, seed: int) -> int | None:
-    """First step whose loss is below the middle of the two entropy levels; None if it never is."""
-    rows = run.metrics(seed)
-    below = rows["step"][rows["loss"] < sum(entropy_levels(run.data)) / 2]
-    return int(below.iloc[0]) if len(below) else None
+@dataclass
+class Settings(Analysis):
+    KIND = "gpt"
+
+    run: str = "runs/abrupt_learning/quick/gpt"
+    """Run folder to analyse."""
 
 
-def analyse(trained: Trained, settings: Analysis) -> dict:
-    rows = trained.run.metrics()
+def copy_step(trained: Trained, seed: int) -> int | None:
+    """The step from which the loss stays below the middle of the two entropy levels; None if it does not."""
+    rows = trained.curve(seed)
+    return kept_from(rows["step"].to_numpy(), rows["loss"].to_numpy(), sum(entropy_levels(trained.data)) / 2)
+
+
+def on_plateau(trained: Trained, seed: int) -> float:
+    """Share of the steps to `copy_step` (of all, without one) with the loss within 3% of the first level."""
+    rows = trained.curve(seed)
+    before = rows["step"] <= (copy_step(trained, seed) or rows["step"].iloc[-1])
+    return share_near(rows["loss"][before].to_numpy(), entropy_levels(trained.data)[0], 0.03)
+
+
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: levels (nats, before and after observed cells are copied); chance, frequent (accuracy of a random and of the most
+    frequent value); half (copy_step), plateau (on_plateau), end -> accuracy and MSE by kind of cell, and loss: {values, mean,
+    error} over seeds; steps and loss, test_steps and accuracy -> kind of cell: curves by seed.
+    """
+    rows = trained.metrics
     tests = [rows[(rows["seed"] == s) & rows["accuracy_all"].notna()] for s in trained.seeds]
-    losses = [trained.metrics(seed) for seed in trained.seeds]
+    losses = [trained.curve(seed) for seed in trained.seeds]
     return {
         "levels": entropy_levels(trained.data),
         "chance": 1 / trained.data.vocabulary,
+        "frequent": float(entry_shares(trained.data).max()),
         "half": over_seeds([copy_step(trained, seed) for seed in trained.seeds]),
+        "plateau": over_seeds([on_plateau(trained, seed) for seed in trained.seeds]),
         "steps": losses[0]["step"].tolist(),
         "loss": [m["loss"].round(5).tolist() for m in losses],
         "test_steps": tests[0]["step"].astype(int).tolist(),
@@ -33,10 +60,11 @@ def analyse(trained: Trained, settings: Analysis) -> dict:
 
 
 def draw(result: dict):
+    """The loss between its levels, and the accuracy by kind of cell."""
     fig, (left, right) = plotting.axes(ncols=2, width=6.5, height=2.7)
     plotting.seed_lines(left, result["steps"], result["loss"], label="loss", color=plotting.COLORS[0])
     for level, name in zip(result["levels"], ("marginal entropy", "observed cells copied"), strict=True):
-        left.axhline(level, color="0.5", ls="--", lw=0.8)
+        left.axhline(level, color=plotting.GREY, ls="--", lw=0.8)
         left.annotate(
             name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points", ha="right"
         )
@@ -56,5 +84,27 @@ def finding(result: dict) -> str:
     )
 
 
+STOOD, SHOWN, HIDDEN, LEVEL = ("share of the steps to the drop within 3% of the first level", "accuracy at observed cells",
+                               "accuracy at hidden cells beyond the most frequent value's", "loss / second level")  # fmt: skip
+
+
+def copies(result: dict) -> dict[str, list]:
+    """Before its drop GPT knows an entry's distribution alone, after it the observed cells, and of hidden ones little more."""
+    end, frequent = result["end"], result["frequent"]
+    return {
+        SHOWN: end["accuracy_observed"]["values"],
+        STOOD: result["plateau"]["values"],
+        HIDDEN: [(value - frequent) / (1 - frequent) for value in end["accuracy_masked"]["values"]],
+        LEVEL: [value / result["levels"][1] for value in end["loss"]["values"]],
+    }
+
+
+CLAIMS = [
+    Claim("C28", "GPT stands at the entropy of an entry, then drops when it learns to copy observed entries; hidden ones "
+          "stay unsolved.", source="Fig 11", presets=ALL, needs=("gpt/gpt",), number=copies, above={SHOWN: 0.95, STOOD: 0.25},
+          below={HIDDEN: 0.25, LEVEL: 1.1},
+          note=lambda result: f"drop at {steps(result['half']['values'])}; {finding(result)}"),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("gpt", Analysis, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,19 +1,21 @@
-"""Where the decoder looks before and after its drop (paper Fig 12, sheet C29): [SEP] first, the cell's own copy later."""
+"""Where the decoder looks before and after its drop (paper Fig 12): [SEP] first, the cell's own copy later."""
 
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.analysis.gpt import copy_step
+from abrupt_learning.analysis import gpt
+from abrupt_learning.analysis._judging import ALL
 from abrupt_learning.evaluate import Trained
 from abrupt_learning.gpt import sequence
-from common import plotting
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.experiment import over_seeds
 
 
 @dataclass
-class GptAttention(Analysis):
+class Settings(gpt.Settings):
     matrices: int = 256
     """Matrices the maps are averaged over."""
     before: float = 0.5
@@ -29,9 +31,9 @@ def maps(model, ids: Tensor) -> Tensor:
 
 
 def scores(attention: Tensor) -> dict[str, list]:
-    """Per layer and head, over the places that predict cells: attention to the same cell of the input, and to [SEP].
+    """Per layer and head, over the positions that predict cells: attention to the same cell of the input, and to [SEP].
 
-    Place N + j (0-based; N is [SEP]) predicts cell j, whose masked copy stands at place j.
+    Position N + j (0-based; N is [SEP]) predicts cell j, whose masked copy stands at position j.
     """
     cells = attention.shape[-1] // 2
     writers = attention[:, :, cells:, :]
@@ -39,13 +41,17 @@ def scores(attention: Tensor) -> dict[str, list]:
     return {"identity": identity.tolist(), "separator": writers[..., cells].mean(-1).tolist()}
 
 
-def moments(run: Trained, seed: int, share: float) -> dict[str, int]:
+def moments(trained: Trained, seed: int, share: float) -> dict[str, int]:
     """Checkpointed steps well before the drop and at the end."""
-    target = share * (copy_step(run, seed) or run.steps[-1])
-    return {"before": max([s for s in run.steps if s <= target], default=run.steps[0]), "after": run.steps[-1]}
+    target = share * (gpt.copy_step(trained, seed) or trained.steps[-1])
+    earlier = [step for step in trained.steps if step <= target]
+    return {"before": max(earlier, default=trained.steps[0]), "after": trained.steps[-1]}
 
 
-def analyse(trained: Trained, settings: GptAttention) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells; chance (attention to one cell); scores -> before, after -> step, identity and separator -> layer -> head:
+    {values, mean, error} over seeds; maps -> before, after (L, H, 2N, 2N) of the first seed.
+    """
     ids = sequence(trained.matrices(settings.matrices), trained.data)
     rows, shown = [], {}
     for seed in trained.seeds:
@@ -58,15 +64,16 @@ def analyse(trained: Trained, settings: GptAttention) -> dict:
 
 
 def draw(result: dict):
+    """Every head's map before the drop and after it."""
     layers, heads = len(result["maps"]["after"]), len(result["maps"]["after"][0])
     fig, axs = plotting.axes(ncols=2 * heads, nrows=layers, width=6.5, height=1.7 * layers + 0.3, squeeze=False)
     for side, moment in enumerate(("before", "after")):
         for layer in range(layers):
             for head in range(heads):
                 ax = axs[layer][side * heads + head]
-                ax.imshow(result["maps"][moment][layer][head], cmap="viridis", vmin=0, interpolation="nearest")
-                ax.axvline(result["cells"], color="w", lw=0.4)
-                ax.axhline(result["cells"], color="w", lw=0.4)
+                plotting.heatmap(ax, result["maps"][moment][layer][head])
+                ax.axvline(result["cells"], color=plotting.GREY, lw=0.4)
+                ax.axhline(result["cells"], color=plotting.GREY, lw=0.4)
                 identity = result["scores"][moment]["identity"][layer][head]["values"][0]
                 ax.set_title(f"{moment}, layer {layer + 1} head {head + 1}\nown cell {identity:.2f}", fontsize=6.5)
                 ax.set(xticks=[], yticks=[])
@@ -84,5 +91,24 @@ def finding(result: dict) -> str:
     return f"attention to a cell's own masked copy, best head: {best('before'):.2f} before the drop, {best('after'):.2f} after"
 
 
+LATE, EARLY = "best head's attention to the same cell", "that before the drop / after it"
+
+
+def same_cell(result: dict) -> dict[str, list]:
+    after, before = (
+        [
+            max(seed)
+            for seed in by_seed(*(head["values"] for layer in result["scores"][at]["identity"] for head in layer))
+        ]
+        for at in ("after", "before")
+    )
+    return {LATE: after, EARLY: [early / late for early, late in by_seed(before, after)]}
+
+
+CLAIMS = [
+    Claim("C29", "After GPT's drop, and not before it, a head attends to the same cell of the input.", source="Fig 12",
+          presets=ALL, needs=("gpt/gpt_attention",), number=same_cell, above={LATE: 0.5}, below={EARLY: 0.5}),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("gpt_attention", GptAttention, analyse, draw, finding)
+    experiment.main(__name__)

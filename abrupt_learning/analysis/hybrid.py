@@ -1,4 +1,4 @@
-"""Models put together from weights before the drop and weights after it (the authors' switch_models, sheet C19).
+"""Models put together from weights before the drop and weights after it (the authors' switch_models).
 
 The authors' `att` is query, key and value only, and their `mlp` every parameter without "attention" in its name:
 embeddings, feed-forward, its LayerNorm, read-out. Neither holds the output matrix of attention, so they do not add up.
@@ -11,19 +11,21 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.analysis._points import loss_points
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from abrupt_learning.model import component
-from common import plotting
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.experiment import over_seeds
 
 Part = Literal["att", "mlp", "att_full", "ff_only", "embeddings", "readout"]
 GROUPS = {"att": "qkv", "att_full": "attention", "ff_only": "mlp", "embeddings": "embedding", "readout": "readout"}
 
 
 @dataclass
-class Hybrid(Analysis):
+class Settings(Analysis):
     pre: str = "early"
     """Milestone of the weights before the drop; the paper's is step 4000."""
     post: str = "end"
@@ -47,7 +49,7 @@ def transplanted(host: nn.Module, donor: nn.Module, names: set[str]) -> Callable
     return lambda ids: functional_call(host, weights, ids)
 
 
-def of_seed(trained: Trained, settings: Hybrid, batch: Batch, seed: int) -> dict:
+def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> dict:
     pre, post = (trained.model(seed, name) for name in (settings.pre, settings.post))
 
     def tested(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
@@ -67,7 +69,10 @@ def of_seed(trained: Trained, settings: Hybrid, batch: Batch, seed: int) -> dict
     }
 
 
-def analyse(trained: Trained, settings: Hybrid) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: variance; steps and parents -> pre, post -> step, losses; hybrids -> part -> pre_to_post, post_to_pre (from the
+    donor to the host) -> losses: {values, mean, error} over seeds.
+    """
     batch = trained.matrices(settings.matrices)
     rows = [of_seed(trained, settings, batch, seed) for seed in trained.seeds]
     return {"variance": trained.data.variance, **over_seeds(rows)}
@@ -98,5 +103,26 @@ def finding(result: dict) -> str:
     return f"L_mask: {', '.join(levels)}; the best hybrid is {best} {hybrids[best]['loss_masked']['mean']:.3f}"
 
 
+def lowest(result: dict, parts: list[str]) -> list[float]:
+    """Per seed the lowest L_mask / Var of the hybrids of some parts, both ways."""
+    ways = [way["loss_masked"]["values"] for part in parts for way in result["hybrids"][part].values()]
+    return [min(values) / result["variance"] for values in by_seed(*ways)]
+
+
+def all_hybrids(result: dict, loss: dict) -> dict[str, list]:
+    """Of every part moved, the authors' two and the finer ones."""
+    return {"lowest L_mask / Var of a hybrid": lowest(result, list(result["hybrids"])), **at_end(loss)}
+
+
+def authors_four(result: dict, loss: dict) -> str:
+    return "of the authors' four: " + ", ".join(f"{value:.2f}" for value in lowest(result, ["att", "mlp"]))
+
+
+CLAIMS = [
+    Claim("C19", "No hybrid of weights from before and after the drop completes, whichever part is moved.",
+          source="authors' code", presets=ALL, needs=("hybrid", "loss"), number=all_hybrids,
+          above={"lowest L_mask / Var of a hybrid": 0.7}, below=COMPLETES, note=authors_four),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("hybrid", Hybrid, analyse, draw, finding)
+    experiment.main(__name__)

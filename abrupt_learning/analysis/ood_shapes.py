@@ -1,4 +1,4 @@
-"""Matrices of other ranks, row counts and column counts than trained on, beside nuclear-norm minimisation (Fig 19; sheet C26).
+"""Matrices of other ranks, row counts and column counts than trained on, beside nuclear-norm minimisation (Fig 19).
 
 One of the three changes at a time. A cell's position is its row-major number, so a model knows no more cells than its
 position table has rows: larger matrices are left out, as null. Entries beyond the vocabulary are clamped, in the input and in
@@ -10,16 +10,19 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.data import Batch, clamped
-from abrupt_learning.evaluate import Trained, losses, predict
-from abrupt_learning.nuclear_norm import complete
-from common import device, plotting
+from abrupt_learning.estimators.nuclear_norm import complete
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from common import experiment, plotting
+from common.claims import Claim, Missing, by_seed
 from common.config import UserError
+from common.device import generator
+from common.experiment import over_seeds
 
 
 @dataclass
-class OodShapes(Analysis):
+class Settings(Analysis):
     ranks: list[int] = field(default_factory=lambda: list(range(1, 6)))
     """Ranks, at the run's own size."""
     rows: list[int] = field(default_factory=lambda: list(range(2, 11)))
@@ -40,7 +43,7 @@ def measure(prediction: Tensor, batch: Batch, size: list[int]) -> dict[str, floa
     return losses(prediction, batch) | {"nuclear_norm": float(singular.sum(1).mean())}
 
 
-def shape(trained: Trained, models: list, settings: OodShapes, size: list[int], rank: int) -> dict:
+def shape(trained: Trained, models: list, settings: Settings, size: list[int], rank: int) -> dict:
     """Every seed's model and nuclear-norm minimisation on the same matrices; None where the model lacks positions."""
     if size[0] * size[1] > len(models[0].embeddings.position_embeddings.weight):
         return {"bert": None, "nuclear_norm": None, "truth": None, "copying": None, "clamped_share": None}
@@ -55,11 +58,15 @@ def shape(trained: Trained, models: list, settings: OodShapes, size: list[int], 
         "nuclear_norm": measure(complete(A, mask, settings.tolerance).X.flatten(1), batch, size),
         "truth": measure(batch.target, batch, size)["nuclear_norm"],
         "copying": float((batch.target * ~batch.observed).square().mean()),
-        "clamped_share": clamped(replace(trained.data, **changes), device.generator("cpu", 0, "clamped")),
+        "clamped_share": clamped(replace(trained.data, **changes), generator("cpu", 0, "clamped")),
     }
 
 
-def analyse(trained: Trained, settings: OodShapes) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: step; trained_on -> ranks, rows, columns; positions (rows of the table); skipped ((rows, columns, rank) left
+    out); ranks, rows, columns -> points of value, bert -> losses and nuclear_norm: {values, mean, error} over seeds,
+    nuclear_norm (the solver) -> the same, truth (nuclear norm), copying (L of predicting 0 at hidden cells), clamped_share.
+    """
     (m, n), r = trained.data.sizes[0], trained.data.rank
     models = [trained.model(seed, settings.milestone) for seed in trained.seeds]
     positions = len(models[0].embeddings.position_embeddings.weight)
@@ -84,13 +91,13 @@ AXES = {"ranks": "rank $r$", "rows": "rows $m$", "columns": "columns $n$"}
 
 def panel(ax, points: list[dict], metric: str, reference: str, color: str) -> None:
     """One metric of the model and of nuclear-norm minimisation over a sweep, and a reference line."""
-    places = [point["value"] for point in points]
+    values = [point["value"] for point in points]
     seeds = zip(*(point["bert"][metric]["values"] for point in points), strict=True)
-    plotting.seed_lines(ax, places, list(seeds), "BERT", plotting.PALETTE["model"])
+    plotting.seed_lines(ax, values, list(seeds), "BERT", plotting.PALETTE["model"])
     solver = [point["nuclear_norm"][metric] for point in points]
-    ax.plot(places, solver, ".-", label="nuclear norm", color=plotting.PALETTE["baseline"])
-    ax.plot(places, [point[reference] for point in points], "--", lw=0.9, label=reference, color=color)
-    ax.set_xticks(places)
+    ax.plot(values, solver, ".-", label="nuclear norm", color=plotting.PALETTE["baseline"])
+    ax.plot(values, [point[reference] for point in points], "--", lw=0.9, label=reference, color=color)
+    ax.set_xticks(values)
 
 
 def draw(result: dict):
@@ -128,5 +135,36 @@ def finding(result: dict) -> str:
     return "; ".join(parts) + f"; {skipped} shapes have more than the {positions} cells with positions and are left out"
 
 
+RANKS, ROWS, COLUMNS = (f"L / the solver's, {shapes}" for shapes in ("other ranks", "fewer rows", "fewer columns"))
+GAP = "fewer columns / fewer rows"
+
+
+def beside_the_solver(result: dict, loss: dict) -> dict[str, list]:
+    """Per seed the mean over shapes of L(BERT) / L(solver). Larger shapes have cells whose positions were never trained."""
+    own = result["trained_on"]
+
+    def ratios(name: str, smaller: bool) -> list[float]:
+        points = [
+            p for p in result[name] if p["bert"] and (p["value"] < own[name] if smaller else p["value"] != own[name])
+        ]
+        if not points:
+            raise Missing(
+                f"found no {'fewer' if smaller else 'other'} {name} than {own[name]}, expected some in the config"
+            )
+        rows = [[value / p["nuclear_norm"]["loss"] for value in p["bert"]["loss"]["values"]] for p in points]
+        return [sum(seed) / len(seed) for seed in by_seed(*rows)]
+
+    ranks, rows, columns = ratios("ranks", False), ratios("rows", True), ratios("columns", True)
+    gap = [column / row for column, row in by_seed(columns, rows)]
+    return {RANKS: ranks, ROWS: rows, COLUMNS: columns, GAP: gap, **at_end(loss)}
+
+
+CLAIMS = [
+    Claim("C26", "Beside nuclear-norm minimisation the model's L is near on other ranks and on fewer rows than trained on; "
+          "on fewer columns it is not.", source="Fig 19", presets=ALL, needs=("ood_shapes", "loss"), number=beside_the_solver,
+          below={RANKS: 2, ROWS: 2} | COMPLETES, above={COLUMNS: 2, GAP: 2},
+          note=lambda result, loss: f"means over shapes of L(BERT) / L(solver); {finding(result)}"),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("ood_shapes", OodShapes, analyse, draw, finding)
+    experiment.main(__name__)

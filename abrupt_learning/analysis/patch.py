@@ -1,4 +1,4 @@
-"""Activations of a run on X patched into a run on -X under the same mask (paper section 3.2, sheet C11).
+"""Activations of a run on X patched into a run on -X under the same mask (paper section 3.2).
 
 Patched are the attention outputs z = A v of chosen heads at chosen cells, before the output matrix. The authors' script
 patches the last layer, all heads and all cells.
@@ -9,18 +9,19 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.data import Batch, from_values
-from abrupt_learning.evaluate import Trained, losses, predict
-from abrupt_learning.interventions import patch, predict_variants, record
-from common import plotting
+from abrupt_learning.estimators.interventions import patch, predict_variants, record
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.experiment import over_seeds
 
 CELLS = ("all", "masked", "observed")
-LOSSES = ("loss", "loss_observed", "loss_masked")
 
 
 @dataclass
-class Patch(Analysis):
+class Settings(Analysis):
     milestone: str = "end"
     """Checkpoint to patch in."""
     matrices: int = 256
@@ -37,10 +38,10 @@ def heads_of(layers: int, heads: int) -> dict[str, Tensor]:
     }
 
 
-def moved(output: Tensor, start: Tensor, goal: Tensor, where: Tensor) -> float:
-    """How far the outputs (B, N) at some cells went from `start` (0) to `goal` (1), by least squares."""
-    way = (goal - start)[where]
-    return float((way * (output - start)[where]).sum() / way.square().sum())
+def moved(output: Tensor, start: Tensor, goal: Tensor, cells: Tensor) -> float:
+    """How far the outputs (B, N) at some cells (B, N) went from `start` (0) to `goal` (1), by least squares."""
+    way = (goal - start)[cells]
+    return float((way * (output - start)[cells]).sum() / way.square().sum())
 
 
 def distances(output: Tensor, pair: dict[str, Batch], clean: dict[str, Tensor]) -> dict:
@@ -49,11 +50,11 @@ def distances(output: Tensor, pair: dict[str, Batch], clean: dict[str, Tensor]) 
     against = {
         name: {k: v for k, v in losses(output, batch).items() if k.startswith("loss")} for name, batch in pair.items()
     }
-    places = {"observed": observed, "masked": ~observed}
-    return against | {f"moved_{name}": moved(output, clean["-X"], clean["X"], at) for name, at in places.items()}
+    kinds = {"observed": observed, "masked": ~observed}
+    return against | {f"moved_{name}": moved(output, clean["-X"], clean["X"], cells) for name, cells in kinds.items()}
 
 
-def of_seed(trained: Trained, settings: Patch, pair: dict[str, Batch], seed: int) -> dict:
+def of_seed(trained: Trained, settings: Settings, pair: dict[str, Batch], seed: int) -> dict:
     model = trained.model(seed, settings.milestone)
     clean = {name: predict(model, batch.ids) for name, batch in pair.items()}
     donor = record(model, pair["X"].ids, "heads")["heads"]
@@ -77,7 +78,11 @@ def of_seed(trained: Trained, settings: Patch, pair: dict[str, Batch], seed: int
     }
 
 
-def analyse(trained: Trained, settings: Patch) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: variance; step; clean (the run on -X), patched -> set of heads -> cells (all, masked, observed), and original
+    (the last layer at all cells) -> X, -X -> loss against it, moved_observed, moved_masked: {values, mean, error} over
+    seeds.
+    """
     batch = trained.matrices(settings.matrices)
     pair = {"X": batch, "-X": from_values(-batch.target, batch.observed, trained.data)}
     rows = over_seeds([of_seed(trained, settings, pair, seed) for seed in trained.seeds])
@@ -87,19 +92,13 @@ def analyse(trained: Trained, settings: Patch) -> dict:
 
 def draw(result: dict):
     """Share of the way from the prediction for -X to that for X, at hidden and observed cells, by what is patched."""
-    sets = [name for name in result["patched"] if " head " not in name]
+    sets = {name: name.replace("layers", "").replace("layer", "") for name in result["patched"] if " head " not in name}
     fig, axs = plotting.axes(len(CELLS), height=2.6, sharey=True)
     for ax, at in zip(axs, CELLS, strict=True):
-        for shift, part in ((-0.2, "observed"), (0.2, "masked")):
-            rows = [result["patched"][name][at][f"moved_{part}"] for name in sets]
-            places = [place + shift for place in range(len(sets))]
-            ax.bar(places, [row["mean"] for row in rows], 0.4, color=plotting.PALETTE[part], label=f"at {part} cells")
-            for place, row in zip(places, rows, strict=True):
-                ax.plot([place] * len(row["values"]), row["values"], "k.", ms=2)
-        ax.set_title(f"patched at {at} cells")
-        ax.set_xticks(range(len(sets)), [name.replace("layers", "").replace("layer", "") for name in sets])
-        ax.set_xlabel("layers patched")
-        ax.grid(False, axis="x")
+        for part in ("observed", "masked"):
+            dots = {label: result["patched"][name][at][f"moved_{part}"]["values"] for name, label in sets.items()}
+            plotting.seed_dots(ax, dots, plotting.PALETTE[part], f"at {part} cells")
+        ax.set(title=f"patched at {at} cells", xlabel="layers patched")
     axs[0].set_ylabel("way from the prediction for -X (0)\nto the prediction for X (1)")
     axs[-1].legend(loc="upper left", bbox_to_anchor=(1, 1))
     return fig
@@ -113,5 +112,20 @@ def finding(result: dict) -> str:
     )
 
 
+HIDDEN, BEYOND = "way to X at hidden cells", "way at hidden cells beyond that at observed ones"
+
+
+def moved_by_the_last_layer(result: dict, loss: dict) -> dict[str, list]:
+    """Shares of the way from the prediction for -X to that for X."""
+    hidden, observed = (result["original"][f"moved_{part}"]["values"] for part in ("masked", "observed"))
+    return {HIDDEN: hidden, BEYOND: [far - near for far, near in by_seed(hidden, observed)], **at_end(loss)}
+
+
+CLAIMS = [
+    Claim("C11", "Last-layer attention of X in a run on -X moves hidden cells towards X, and farther than observed ones.",
+          source="section 3.2, patching", presets=ALL, needs=("patch", "loss"), number=moved_by_the_last_layer,
+          above={HIDDEN: 0.1, BEYOND: 0.1}, below=COMPLETES),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("patch", Patch, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,4 +1,4 @@
-"""What a linear map can read from each layer's hidden states (paper Figs 6 and 21; sheet C12, C13).
+"""What a linear map can read from each layer's hidden states (paper Figs 6 and 21).
 
 One probe per layer l = 0 (the embeddings) .. L, target and checkpoint: least squares in float64 with an intercept.
 """
@@ -10,21 +10,27 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._driver import Analysis, over_seeds, perform
-from abrupt_learning.evaluate import Trained
-from abrupt_learning.interventions import record
-from abrupt_learning.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
-from common import plotting
+from abrupt_learning.analysis._judging import ALL, COMPLETES, END
+from abrupt_learning.data import Batch
+from abrupt_learning.estimators.interventions import record
+from abrupt_learning.estimators.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from common import experiment, plotting
+from common.claims import Claim
+from common.experiment import over_seeds
+from common.plain import steps
 
 Target = Literal["element", "row", "column", "svd", "projector"]
 
 
 @dataclass
-class Probe(Analysis):
+class Settings(Analysis):
     targets: list[Target] = field(default_factory=lambda: list(Target.__args__))
     """Entry, shown row, shown column, u_1 with its largest component made positive, and u_1 u_1^T (which has no sign)."""
     milestones: list[str] = field(default_factory=lambda: ["early", "end"])
     """Checkpoints to probe; the paper has the end only."""
+    probed: str | None = None
+    """Another run of the study, to be probed instead of `run`: such as the paper's model of 12 layers."""
     train: int = 2048
     """Matrices the probes are fitted on."""
     test: int = 256
@@ -51,14 +57,14 @@ def fitted(model, train: list[tuple[Tensor, Tensor]]) -> list[LeastSquares]:
 class Probing:
     """Training and test matrices with their targets, the same for every model."""
 
-    def __init__(self, trained: Trained, settings: Probe):
+    def __init__(self, trained: Trained, settings: Settings):
         # Least squares in float64, which MPS lacks
-        where = "cpu" if trained.device.type == "mps" else trained.device
+        device = "cpu" if trained.device.type == "mps" else trained.device
         size, self.names = trained.data.sizes[0], settings.targets
         self.test, train = (trained.matrices(getattr(settings, part), f"probe {part}") for part in ("test", "train"))
-        self.observed, self.truth = self.test.observed.to(where), targets(self.test, size, where)
+        self.observed, self.truth = self.test.observed.to(device), targets(self.test, size, device)
         self.widths = [self.truth[name].shape[-1] for name in self.names]
-        Y = targets(train, size, where)
+        Y = targets(train, size, device)
         Y = torch.cat([Y[name] for name in self.names], -1)
         self.mean = Y.mean((0, 1))
         self.train = list(zip(train.ids.split(settings.chunk), Y.split(settings.chunk), strict=True))
@@ -80,7 +86,17 @@ class Probing:
         return rows
 
 
-def analyse(trained: Trained, settings: Probe) -> dict:
+def hidden_loss(trained: Trained, batch: Batch, seed: int) -> float:
+    """L_mask of the last checkpoint."""
+    return losses(predict(trained.model(seed), batch.ids), batch)["loss_masked"]
+
+
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: size (rows, columns), variance; steps -> milestone, end (L_mask of the run probed) and layers -> milestone ->
+    layer -> target -> scores: {values, mean, error} over seeds; zero (of predicting 0) and chance (|cos| of a random
+    direction) -> target; constant (of predicting the mean) -> target -> scores.
+    """
+    trained = trained.sibling(settings.probed) if settings.probed else trained
     probing = Probing(trained, settings)
     names = settings.milestones
     rows = [{name: probing.layers(trained.model(seed, name)) for name in names} for seed in trained.seeds]
@@ -92,6 +108,9 @@ def analyse(trained: Trained, settings: Probe) -> dict:
         "projector": chance_cosine(m),
     }
     return {
+        "size": [m, n],
+        "variance": trained.data.variance,
+        "end": over_seeds([hidden_loss(trained, probing.test, seed) for seed in trained.seeds]),
         "steps": over_seeds([{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]),
         "zero": {name: level for name, level in zero_levels(trained.data).items() if name in settings.targets},
         "constant": probing.scores(probing.mean.expand(*probing.observed.shape, -1)),
@@ -157,5 +176,70 @@ def finding(result: dict) -> str:
     return f"{at}: " + "; ".join(parts)
 
 
+OWN_TOKEN, PLATEAU = "lowest MSE / what the own token gives", "lowest MSE / that on the plateau"
+INNER = "layers from the lowest MSE to the nearer end"
+
+
+def lines(result: dict, at: str) -> list[dict[str, list[float]]]:
+    """Per seed row, column -> MSE per layer over what a cell's own token gives away, which is one entry of its line."""
+    m, n = result["size"]
+    levels = {"row": result["zero"]["row"] * (n - 1) / n, "column": result["zero"]["column"] * (m - 1) / m}
+    seeds = {name: curve(result["layers"][at], name, "mse") for name in levels}
+    return [
+        {name: [value / levels[name] for value in seeds[name][seed]] for name in levels}
+        for seed in range(len(result["seeds"]))
+    ]
+
+
+def best_line(seed: dict[str, list[float]]) -> list[float]:
+    """A square problem is its own mirror image, so a seed may read columns where the paper's reads rows: the better counts."""
+    return min(seed.values(), key=min)
+
+
+def shown_line(result: dict) -> dict[str, list]:
+    """Where the shown row or column is read best, and how well."""
+    after, before = ([best_line(seed) for seed in lines(result, at)] for at in ("end", "early"))
+    best = [line.index(min(line)) for line in after]
+    return {
+        OWN_TOKEN: [min(line) for line in after],
+        INNER: [min(layer, len(line) - 1 - layer) for layer, line in zip(best, after, strict=True)],
+        PLATEAU: [min(line) / min(early) for line, early in zip(after, before, strict=True)],
+        END: completion(result),
+    }
+
+
+def completion(result: dict) -> list[float]:
+    """L_mask / Var of the run probed, which need not be main."""
+    return [value / result["variance"] for value in result["end"]["values"]]
+
+
+def best_layers(result: dict) -> str:
+    best = [line.index(min(line)) for line in map(best_line, lines(result, "end"))]
+    return f"best at layers {steps(best)} of {len(result['layers']['end']) - 1}"
+
+
+CHANCE, GAIN = "|cos| with u_1 beyond chance", "|cos| with u_1 beyond that on the plateau"
+
+
+def top_singular_vector(result: dict) -> dict[str, list]:
+    """The sign-free probe at its best layer."""
+    after, before = (
+        [max(seed) for seed in curve(result["layers"][at], "projector", "cosine")] for at in ("end", "early")
+    )
+    return {
+        CHANCE: [value - result["chance"]["projector"] for value in after],
+        GAIN: [late - early for late, early in zip(after, before, strict=True)],
+        END: completion(result),
+    }
+
+
+CLAIMS = [
+    Claim("C12", "After the drop hidden states encode the shown row (or column) better than the cell's own token and better "
+          "than on the plateau, best at an inner layer.", source="Fig 6", presets=ALL, number=shown_line, above={INNER: 0},
+          below={OWN_TOKEN: 1, PLATEAU: 1} | COMPLETES, paper="layers 3, 4 of 12", note=best_layers),
+    Claim("C13", "After the drop the top singular vector can be read out linearly, better than on the plateau.",
+          source="Fig 21", presets=ALL, number=top_singular_vector, above={CHANCE: 0.1, GAIN: 0}, below=COMPLETES),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("probe", Probe, analyse, draw, finding)
+    experiment.main(__name__)

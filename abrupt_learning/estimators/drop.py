@@ -14,19 +14,23 @@ class Drop:
     """The drop of L_mask in one run. Steps are None where the run never gets to a level, or does not keep it to its end."""
 
     plateau: float
-    """Median L_mask over the last half before the departure, the step from which L_mask stays below 0.9 Var."""
+    """L_mask over the last half before the departure, the step from which L_mask stays below 0.9 Var (`level_of`)."""
     plateau_observed: float
-    """Median L_obs over the same steps."""
+    """L_obs over the same steps."""
     plateau_loss: float
-    """Median L over the same steps."""
+    """L over the same steps."""
     half: int | None
     """t_drop: the step from which L_mask stays below 0.5 Var to the end."""
+    quarter: int | None
+    """The step from which L_mask stays below 0.25 Var to the end."""
     width: int | None
-    """Steps from the departure to the step from which L_mask stays below 0.25 Var."""
+    """Steps from the departure to `quarter`."""
     sharpness: float | None
     """width over t_drop; about 0.13 in the paper's setting."""
     slope: float | None
     """Relative change of L_mask over [0.3, 0.8] t_drop, from its means over the two halves; 0 for a true plateau."""
+    at_level: float
+    """Share of the steps to t_drop (of all, where there is none) with L_mask within 10% of Var; near 1 for a plateau."""
     final: float
     """Mean L_mask over the last `window` steps."""
 
@@ -44,6 +48,17 @@ def kept_from(steps: np.ndarray, values: np.ndarray, level: float) -> int | None
     return int(steps[first]) if first < len(steps) else None
 
 
+def level_of(values: pd.Series) -> float:
+    """Median of the means of 2 OUTLIERS + 1 stretches of values (T,): squared errors are skewed, and so is their median."""
+    parts = np.array_split(values.to_numpy(), 2 * OUTLIERS + 1)
+    return float(np.median([part.mean() for part in parts if len(part)]))
+
+
+def share_near(values: np.ndarray, level: float, tolerance: float) -> float:
+    """Share of values (T,) within tolerance * level of a level: near 1 on a plateau, small where a curve passes through."""
+    return float(np.mean(np.abs(values - level) < tolerance * level)) if len(values) else 0.0
+
+
 def find_drop(metrics: pd.DataFrame, variance: float, window: int = 200) -> Drop:
     """The drop in one seed's rows of metrics.jsonl (columns step, loss, loss_masked, loss_observed).
 
@@ -58,13 +73,15 @@ def find_drop(metrics: pd.DataFrame, variance: float, window: int = 200) -> Drop
     before = metrics[(steps >= end / 2) & (steps <= end)]
     width = quarter - departure if quarter else None
     return Drop(
-        plateau=float(before["loss_masked"].median()),
-        plateau_observed=float(before["loss_observed"].median()),
-        plateau_loss=float(before["loss"].median()),
+        plateau=level_of(before["loss_masked"]),
+        plateau_observed=level_of(before["loss_observed"]),
+        plateau_loss=level_of(before["loss"]),
         half=half,
+        quarter=quarter,
         width=width,
         sharpness=width / half if width is not None else None,
         slope=_slope(masked[(steps >= 0.3 * half) & (steps <= 0.8 * half)]) if half else None,
+        at_level=share_near(smooth[steps <= half] if half else smooth, variance, 0.1),
         final=float(metrics["loss_masked"].tail(rows).mean()),
     )
 

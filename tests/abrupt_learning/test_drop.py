@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from abrupt_learning.estimators.drop import OUTLIERS, find_drop
+from abrupt_learning.estimators.drop import OUTLIERS, find_drop, level_of, share_near
 
 STEPS = np.arange(20, 6001, 20)
 
@@ -35,6 +35,7 @@ def test_levels_of_a_ramp_are_those_of_the_moving_average():
     middle = 90  # a mean over 200 steps, of 10 rows, is late by half of 9 rows
     assert drop.half == pytest.approx(3000 + middle, abs=20)
     assert drop.width == pytest.approx(1300, abs=40)
+    assert drop.quarter == pytest.approx(3500 + middle, abs=20)
     assert (drop.plateau, drop.plateau_loss, drop.final) == pytest.approx((1, 0.3, 0.1))
     assert drop.sharpness == drop.width / drop.half
 
@@ -100,3 +101,20 @@ def test_a_curve_that_is_low_from_its_first_row_dropped_there():
 def test_a_run_of_two_rows_has_a_drop_or_none():
     rows = pd.DataFrame({"step": [5, 10], "loss": [1.0, 1.0], "loss_masked": [1.0, 1.0], "loss_observed": [0.0, 0.0]})
     assert find_drop(rows, 1.0).half is None
+
+
+def test_time_at_the_level_tells_a_plateau_from_a_curve_that_passes_through():
+    assert drop_of(true_drop()).at_level > 0.9
+    assert drop_of(lambda step: 3.0 * 0.999**step).at_level < 0.15
+    smooth = np.linspace(6.0, 3.82, 200)  # GPT's first level at the paper's size is 4.74
+    assert share_near(smooth, 4.74, 0.03) < 0.15
+    assert share_near(np.full(9, 4.74), 4.74, 0.03) == 1
+    assert share_near(np.array([]), 1.0, 0.03) == 0
+
+
+def test_the_level_of_skewed_values_is_their_mean_and_robust():
+    values = pd.Series(np.random.default_rng(0).gamma(0.1, 10.0, 7000))
+    assert level_of(values) == pytest.approx(values.mean(), rel=0.05)
+    assert values.median() < 0.5
+    flat = pd.Series(np.r_[np.ones(50), np.zeros(OUTLIERS)])
+    assert level_of(flat) == 1

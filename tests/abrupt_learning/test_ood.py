@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from abrupt_learning.analysis import ood, ood_shapes
-from abrupt_learning.analysis.ood_shapes import OodShapes, measure
+from abrupt_learning.analysis.ood_shapes import Settings, measure
 from abrupt_learning.data import Data, sample
 from abrupt_learning.evaluate import Trained, predict
 from common.config import UserError
@@ -19,13 +19,13 @@ def trained(smoke_run) -> Trained:
 
 @pytest.fixture(scope="module")
 def laws(trained) -> dict:
-    settings = ood.Ood(matrices=64)
+    settings = ood.Settings(matrices=64)
     return {"settings": asdict(settings), **ood.analyse(trained, settings)}
 
 
 @pytest.fixture(scope="module")
 def shapes(trained) -> dict:
-    settings = OodShapes(ranks=[1, 4], rows=[3, 4, 5], columns=[4, 3], matrices=32)
+    settings = Settings(ranks=[1, 4], rows=[3, 4, 5], columns=[4, 3], matrices=32)
     result = {"settings": asdict(settings), "seeds": trained.seeds, **ood_shapes.analyse(trained, settings)}
     trained.run.result("ood_shapes", result)
     return trained.run.read("ood_shapes")
@@ -117,7 +117,7 @@ def test_nuclear_norm_of_a_rank_one_matrix_is_its_frobenius_norm():
 
 
 def test_no_shape_that_fits_is_a_users_mistake(trained):
-    settings = replace(OodShapes(matrices=8), ranks=[], rows=[5], columns=[9])
+    settings = replace(Settings(matrices=8), ranks=[], rows=[5], columns=[9])
     with pytest.raises(UserError, match="at most 16 cells"):
         ood_shapes.analyse(trained, settings)
 

@@ -5,17 +5,17 @@ from pathlib import Path
 import pytest
 
 from abrupt_learning.evaluate import Trained
-from abrupt_learning.train import Config, main
-from common import config
+from abrupt_learning.train import Config, fit
+from common import config, experiment
 
 QUICK = Path(__file__).parents[2] / "abrupt_learning/configs/quick.yaml"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 3])
-def test_quick_has_a_plateau_and_a_drop_from_a_listed_and_from_another_seed(seed, tmp_path):
+@pytest.mark.parametrize("seed", [0, 100])
+def test_quick_has_a_plateau_and_a_drop_from_an_old_and_from_another_seed(seed, tmp_path):
     settings = config.parse(Config, [f"--config={QUICK}", f"--root={tmp_path}", f"--seeds=[{seed}]", "--device=cpu"])
-    main(settings)
+    experiment.train(settings, fit)
     trained = Trained(settings.folder)
     drop, variance = trained.drop(seed), trained.data.variance
     assert abs(drop.plateau / variance - 1) < 0.05

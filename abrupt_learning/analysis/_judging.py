@@ -1,0 +1,46 @@
+"""What claims share: presets, the condition that a model completes, the shape of a drop, ratios of steps that may be
+missing.
+"""
+
+import math
+
+ALL = ("quick", "medium", "gpu", "paper")
+COMPANY = ("quick", "medium", "paper")
+"""Presets that train other runs beside main."""
+LONG = ("medium", "paper")
+
+END = "L_mask / Var at the end"
+COMPLETES = {END: 0.5}
+"""Upper bound in every claim about trained models: a seed that never dropped fails it."""
+
+WIDTH, PLATEAU, SLOPE = "width / t_drop", "plateau L_mask / Var", "slope of the plateau"
+SHARP = {WIDTH: 1 / 3}
+FLAT = {PLATEAU: (0.97, 1.03), SLOPE: (-0.05, 0.05)}
+"""A plateau within 3% of Var that changes by less than 5% over [0.3, 0.8] t_drop."""
+
+
+def at_end(loss: dict) -> dict[str, list]:
+    """END per seed, from the result `loss`."""
+    return {END: [value / loss["levels"]["loss_masked"] for value in loss["end"]["loss_masked"]["values"]]}
+
+
+def shape(drop: dict, variance: float) -> dict[str, list]:
+    """WIDTH (from 0.9 to 0.25 Var; inf without a drop), PLATEAU and SLOPE per seed, from a result's drop."""
+    return {
+        WIDTH: [math.inf if value is None else value for value in drop["sharpness"]["values"]],
+        PLATEAU: [value / variance for value in drop["plateau"]["values"]],
+        SLOPE: drop["slope"]["values"],
+    }
+
+
+def ratio(one: float | None, other: float | None, ends: tuple[float, float], bound: float = 1.0) -> float | None:
+    """one / other for two steps, None where a run never came there; ends: the last steps of the two runs.
+
+    A step that is missing is later than its run's end, so that the ratio is bounded from one side: it is that bound, or inf
+    for a missing `one`, where this decides whether it is below `bound`, and None (cannot tell) where not.
+    """
+    if one is not None and other is not None:
+        return one / other
+    if one is not None:
+        return one / ends[1] if one / ends[1] < bound else None
+    return math.inf if other is not None and ends[0] / other >= bound else None
