@@ -24,6 +24,8 @@ GAP = 1e-5
 
 @dataclass
 class Bench:
+    """What is measured, and where the rows go."""
+
     threads: int = 0
     """CPU threads of both sides; 0 leaves the machine's own choice."""
     rounds: int = 15

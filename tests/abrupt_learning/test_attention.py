@@ -6,11 +6,11 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from abrupt_learning.analysis._heads import KINDS, best, chance, head_scores, kinds
-from abrupt_learning.analysis.attention_maps import AttentionMaps, analyse, batches, draw, finding, structured
+from abrupt_learning.analysis.attention_maps import Settings, analyse, batches, draw, finding, structured
 from abrupt_learning.data import MASK, Data, sample
+from abrupt_learning.estimators.attention_scores import KINDS, best, chance, head_scores, kinds
+from abrupt_learning.estimators.interventions import record
 from abrupt_learning.evaluate import Trained
-from abrupt_learning.interventions import record
 from abrupt_learning.model import Bert, Model
 from common.config import UserError
 
@@ -29,7 +29,7 @@ def attention_of(layers: int = 2, heads: int = 2, batch: int = 4):
 
 
 def literal_scores(attention, observed, layer: int, head: int) -> dict[str, float]:
-    """Section 3 of the sheet, cell by cell."""
+    """The scores by their definition, cell by cell."""
     batch, cells = observed.shape
     totals, queries = dict.fromkeys(("row", "column", "self", "entropy"), 0.0), batch * cells
     seen, counts = {True: 0.0, False: 0.0}, {True: 0, False: 0}
@@ -77,11 +77,11 @@ def test_chance_is_the_share_of_cells():
 def planted(observed: torch.Tensor) -> torch.Tensor:
     """One layer of five heads that look at their row, column, themselves, observed cells, and everywhere."""
     cells = observed.shape[1]
-    place = torch.arange(cells)
+    cell = torch.arange(cells)
     other = ~torch.eye(cells, dtype=torch.bool)
     keys = [
-        (place[:, None] // COLUMNS == place // COLUMNS) & other,
-        (place[:, None] % COLUMNS == place % COLUMNS) & other,
+        (cell[:, None] // COLUMNS == cell // COLUMNS) & other,
+        (cell[:, None] % COLUMNS == cell % COLUMNS) & other,
         ~other,
     ]
     maps = [key.expand(len(observed), -1, -1) for key in keys]
@@ -107,7 +107,7 @@ def test_every_head_has_one_group():
 
 
 def test_row_mask_is_the_papers_at_7x7():
-    observed = structured([7, 7], AttentionMaps(), "row").view(7, 7)
+    observed = structured([7, 7], Settings(), "row").view(7, 7)
     expected = torch.ones(7, 7, dtype=torch.bool)
     expected[[2, 5]] = False
     expected[2, 0] = expected[5, 4] = True
@@ -116,34 +116,34 @@ def test_row_mask_is_the_papers_at_7x7():
 
 def test_column_mask_is_the_transposed_one():
     for m, n in ([7, 7], [4, 6]):
-        columns = structured([m, n], AttentionMaps(), "col").view(m, n)
-        assert torch.equal(columns, structured([n, m], AttentionMaps(), "row").view(n, m).T)
+        columns = structured([m, n], Settings(), "col").view(m, n)
+        assert torch.equal(columns, structured([n, m], Settings(), "row").view(n, m).T)
         assert (columns.sum(0) == 1).sum() == 2
 
 
 @pytest.mark.parametrize("size", [[2, 2], [3, 5], [4, 4], [6, 6], [7, 7], [10, 12]])
 def test_two_rows_show_one_cell_at_every_size(size):
-    shown = structured(size, AttentionMaps(), "row").view(size).sum(1).tolist()
+    shown = structured(size, Settings(), "row").view(size).sum(1).tolist()
     assert sorted(shown) == [1, 1, *[size[1]] * (size[0] - 2)]
 
 
 def test_a_row_beyond_the_matrix_is_a_users_mistake():
     with pytest.raises(UserError, match="--masked_rows"):
-        structured([7, 7], AttentionMaps(masked_rows=[3, 8]), "row")
+        structured([7, 7], Settings(masked_rows=[3, 8]), "row")
     with pytest.raises(ValueError, match="one cell per row"):
-        AttentionMaps(masked_rows=[3])
+        Settings(masked_rows=[3])
 
 
 def test_structured_batches_hide_the_same_matrices(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    tests = batches(trained, AttentionMaps(matrices=16))
+    tests = batches(trained, Settings(matrices=16))
     for batch in tests.values():
         assert torch.equal(batch.target, tests["none"].target)
         assert torch.equal(batch.ids == MASK, ~batch.observed)
 
 
 def test_smoke_run_is_looked_at_the_same_way_twice(smoke_run):
-    trained, settings = Trained(smoke_run, "cpu", 1), AttentionMaps(matrices=16, milestones=["early", "end"])
+    trained, settings = Trained(smoke_run, "cpu", 1), Settings(matrices=16, milestones=["early", "end"])
     first, second = ({"settings": asdict(settings), **analyse(trained, settings)} for _ in range(2))
     assert first == second
     assert len(draw(first).axes) > 4

@@ -8,7 +8,7 @@ import torch
 from abrupt_learning.analysis._embeddings_figure import draw
 from abrupt_learning.analysis.embeddings import (
     EXPERIMENTS,
-    Embeddings,
+    Settings,
     analyse,
     finding,
     permuted,
@@ -16,8 +16,7 @@ from abrupt_learning.analysis.embeddings import (
     trained_values,
 )
 from abrupt_learning.data import Data, sample
-from abrupt_learning.evaluate import Trained, predict
-from abrupt_learning.geometry import (
+from abrupt_learning.estimators.geometry import (
     chance_purity,
     principal_axes,
     purity,
@@ -25,8 +24,9 @@ from abrupt_learning.geometry import (
     symmetry,
     turned_onto,
 )
+from abrupt_learning.estimators.tsne import affinities, descend, divergence, joint, tsne
+from abrupt_learning.evaluate import Trained, predict
 from abrupt_learning.model import Bert, Model
-from abrupt_learning.tsne import affinities, descend, divergence, joint, tsne
 from common import config
 from common.config import UserError
 
@@ -190,7 +190,7 @@ def test_structured_orders_keep_rank_one(size):
 
 def test_analysis_of_a_run(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    settings = Embeddings(matrices=16, permutations=3)
+    settings = Settings(matrices=16, permutations=3)
     result = {"seeds": trained.seeds, "settings": asdict(settings), **analyse(trained, settings)}
     trained.run.result("embeddings", result)
     result = trained.run.read("embeddings")
@@ -208,10 +208,10 @@ def test_analysis_of_a_run(smoke_run):
 
 def test_experiments_can_be_chosen(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    settings = config.parse(Embeddings, ["--experiments", "[position_norm]"])
+    settings = config.parse(Settings, ["--experiments", "[position_norm]"])
     result = {"settings": asdict(settings), **analyse(trained, settings)}
     assert not (set(EXPERIMENTS) - {"position_norm"}) & set(result)
     assert len(draw(result).axes) == 1
     assert "position_norm" in finding(result)
     with pytest.raises(UserError):
-        config.parse(Embeddings, ["--experiments", "[token_norms]"])
+        config.parse(Settings, ["--experiments", "[token_norms]"])

@@ -8,9 +8,9 @@ import torch
 from abrupt_learning.analysis import ablation, hybrid, patch
 from abrupt_learning.analysis.hybrid import parameters, transplanted
 from abrupt_learning.data import Data, from_values, sample
+from abrupt_learning.estimators.interventions import ABLATIONS, ablate, predict_variants, record
+from abrupt_learning.estimators.interventions import patch as patched
 from abrupt_learning.evaluate import Trained
-from abrupt_learning.interventions import ABLATIONS, ablate, predict_variants, record
-from abrupt_learning.interventions import patch as patched
 from abrupt_learning.model import Bert, Model
 
 DATA = Data(sizes=[[3, 5]], rank=1, precision=1, limit=1.0)
@@ -132,9 +132,9 @@ def test_a_pair_shares_its_mask_and_mirrors_its_tokens():
 
 def test_moved_is_0_at_the_start_and_1_at_the_goal():
     start, goal = (torch.randn(4, 15, generator=torch.Generator().manual_seed(seed)) for seed in (0, 1))
-    where = matrices(4).observed
+    cells = matrices(4).observed
     for share in (0.0, 0.25, 1.0):
-        assert patch.moved(start + share * (goal - start), start, goal, where) == pytest.approx(share, abs=1e-5)
+        assert patch.moved(start + share * (goal - start), start, goal, cells) == pytest.approx(share, abs=1e-5)
 
 
 def test_parts_are_the_authors():
@@ -170,9 +170,9 @@ def test_all_parts_make_the_donor():
 @pytest.mark.parametrize(
     ("analysis", "settings"),
     [
-        (ablation, ablation.Ablation(matrices=16)),
-        (patch, patch.Patch(matrices=16)),
-        (hybrid, hybrid.Hybrid(matrices=16)),
+        (ablation, ablation.Settings(matrices=16)),
+        (patch, patch.Settings(matrices=16)),
+        (hybrid, hybrid.Settings(matrices=16)),
     ],
 )
 def test_smoke_run_gives_the_same_result_twice(smoke_run, analysis, settings):
@@ -185,7 +185,7 @@ def test_smoke_run_gives_the_same_result_twice(smoke_run, analysis, settings):
 
 def test_ablation_groups_hold_every_head_of_every_seed_once(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    result = ablation.analyse(trained, ablation.Ablation(matrices=16, kinds=["uniform"], threshold=0.0))
+    result = ablation.analyse(trained, ablation.Settings(matrices=16, kinds=["uniform"], threshold=0.0))
     model = trained.config.model
     for groups in result["groups"]:
         assert sorted(sum(groups.values(), [])) == [
@@ -195,6 +195,6 @@ def test_ablation_groups_hold_every_head_of_every_seed_once(smoke_run):
 
 def test_a_set_without_heads_has_no_numbers(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    result = ablation.analyse(trained, ablation.Ablation(matrices=16, kinds=["uniform"], threshold=0.99))
+    result = ablation.analyse(trained, ablation.Settings(matrices=16, kinds=["uniform"], threshold=0.99))
     assert set(result["ablated"]["uniform"]["row heads"]["loss_masked"]["values"]) == {None}
     assert None not in result["ablated"]["uniform"]["all heads"]["loss_masked"]["values"]

@@ -6,10 +6,9 @@ from dataclasses import asdict
 import pytest
 import torch
 
-from abrupt_learning.analysis.probe import Probe, analyse, draw, finding, hidden_states
+from abrupt_learning.analysis.probe import Settings, analyse, draw, finding, hidden_states
 from abrupt_learning.data import Data, sample
-from abrupt_learning.evaluate import Trained, predict
-from abrupt_learning.linear_probe import (
+from abrupt_learning.estimators.linear_probe import (
     LeastSquares,
     chance_cosine,
     leading_eigenvectors,
@@ -18,6 +17,7 @@ from abrupt_learning.linear_probe import (
     targets,
     zero_levels,
 )
+from abrupt_learning.evaluate import Trained, predict
 from abrupt_learning.model import Bert, Model
 from common import config
 from common.config import UserError
@@ -146,7 +146,7 @@ def test_the_last_hidden_state_holds_the_prediction():
     assert fit(states[-1].double().flatten(0, 1), prediction)[1].max() < 1e-12
 
 
-def literal_row_probe(trained: Trained, layer: int, settings: Probe) -> tuple[float, float]:
+def literal_row_probe(trained: Trained, layer: int, settings: Settings) -> tuple[float, float]:
     """(training error, test error) of the last seed's probe for the shown row, by the reference solver in one piece."""
     model, parts = trained.model(trained.seeds[-1]), []
     for number, name in ((settings.train, "probe train"), (settings.test, "probe test")):
@@ -159,7 +159,7 @@ def literal_row_probe(trained: Trained, layer: int, settings: Probe) -> tuple[fl
 
 
 def test_analysis_of_a_run(smoke_run):
-    trained, settings = Trained(smoke_run, "cpu", 1), Probe(train=48, test=16, chunk=20)
+    trained, settings = Trained(smoke_run, "cpu", 1), Settings(train=48, test=16, chunk=20)
     result = {"seeds": trained.seeds, "settings": asdict(settings), **analyse(trained, settings)}
     trained.run.result("probe", result)
     result = trained.run.read("probe")
@@ -180,9 +180,9 @@ def test_analysis_of_a_run(smoke_run):
 
 def test_targets_can_be_chosen(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    settings = config.parse(Probe, ["--targets", "[svd]", "--milestones", "[end]", "--train", "32", "--test", "16"])
+    settings = config.parse(Settings, ["--targets", "[svd]", "--milestones", "[end]", "--train", "32", "--test", "16"])
     result = {"settings": asdict(settings), **analyse(trained, settings)}
     assert all(set(row) == {"svd"} for row in result["layers"]["end"])
     assert len(draw(result).axes) == 2
     with pytest.raises(UserError, match="targets"):
-        config.parse(Probe, ["--targets", "[diagonal]"])
+        config.parse(Settings, ["--targets", "[diagonal]"])

@@ -93,6 +93,20 @@ def test_a_state_restored_steps_as_the_one_saved(tmp_path, sizes):
     assert torch.equal(first.replicas.flat, second.replicas.flat)
 
 
+@pytest.mark.parametrize("kind", ["bert", "gpt"])
+def test_a_stack_steps_as_its_replicas_one_by_one(tmp_path, kind):
+    """What a GPU does is what a CPU does."""
+    settings = settings_with(tmp_path, model={"kind": kind})
+    stacked, apart = (State.start(settings, torch.device("cpu")) for _ in range(2))
+    stacked.replicas.batched, apart.replicas.batched = True, False
+    for state in (stacked, apart):
+        step(settings, state)
+    torch.testing.assert_close(stacked.window, apart.window)
+    gradients = stacked.replicas.mean, apart.replicas.mean
+    torch.testing.assert_close(*gradients, rtol=1e-3, atol=1e-7)
+    assert gradients[0].any()
+
+
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
