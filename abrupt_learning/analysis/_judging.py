@@ -19,16 +19,21 @@ FLAT = {PLATEAU: (0.97, 1.03), SLOPE: (-0.05, 0.05)}
 """A plateau within 3% of Var that changes by less than 5% over [0.3, 0.8] t_drop."""
 
 
+def over(node: dict, unit: float) -> list[float]:
+    """Values per seed of a number of a result, in a unit."""
+    return [value / unit for value in node["values"]]
+
+
 def at_end(loss: dict) -> dict[str, list]:
     """END per seed, from the result `loss`."""
-    return {END: [value / loss["levels"]["loss_masked"] for value in loss["end"]["loss_masked"]["values"]]}
+    return {END: over(loss["end"]["loss_masked"], loss["levels"]["loss_masked"])}
 
 
 def shape(drop: dict, variance: float) -> dict[str, list]:
     """WIDTH (from 0.9 to 0.25 Var; inf without a drop), PLATEAU and SLOPE per seed, from a result's drop."""
     return {
         WIDTH: [math.inf if value is None else value for value in drop["sharpness"]["values"]],
-        PLATEAU: [value / variance for value in drop["plateau"]["values"]],
+        PLATEAU: over(drop["plateau"], variance),
         SLOPE: drop["slope"]["values"],
     }
 

@@ -163,11 +163,8 @@ def finding(result: dict) -> str:
     return f"{kind} ablation changes L_mask and L_obs: {', '.join(parts)}"
 
 
-HARM, SHOWN, OTHERS = (
-    "rise of L_mask / Var",
-    "rise of L_obs / of L_mask",
-    "rise without as many other heads / without these",
-)
+HARM, SHOWN = "rise of L_mask / Var", "rise of L_obs / of L_mask"
+OTHERS = "rise without as many other heads / without these"
 
 
 def selective_harm(result: dict, loss: dict) -> dict[str, list]:

@@ -185,11 +185,8 @@ def structured_heads(result: dict, loss: dict) -> dict[str, list]:
     return {LESSER: over_chance(result, "end", min), BEFORE: over_chance(result, "early", max), **at_end(loss)}
 
 
-JUMP, AFTER, CLOSE = (
-    "lesser score at 16/15 / at 14/15",
-    "lesser score at 16/15 / chance",
-    "greater score at 14/15 / chance",
-)
+JUMP, AFTER = "lesser score at 16/15 / at 14/15", "lesser score at 16/15 / chance"
+CLOSE = "greater score at 14/15 / chance"
 
 
 def across_the_drop(result: dict, loss: dict) -> dict[str, list]:

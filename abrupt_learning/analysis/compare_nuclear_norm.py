@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._judging import ALL
+from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.nuclear_norm import complete
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
@@ -111,7 +111,7 @@ def beside_the_solver(result: dict) -> dict[str, list]:
     bert, solver = result["at_training_p"]["bert"], result["at_training_p"]["nuclear_norm"]
     distances = by_seed(bert["to_solver"]["values"], bert["loss_masked"]["values"])
     return {
-        L: [value / solver["loss"] for value in bert["loss"]["values"]],
+        L: over(bert["loss"], solver["loss"]),
         DISTANCE: [to / off for to, off in distances],
     }
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 
 import torch
 
-from abrupt_learning.analysis._judging import ALL
+from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import Batch, from_values, tokens
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
-from common.claims import Claim
+from common.claims import Claim, by_seed
 from common.device import generator
 from common.experiment import over_seeds
 
@@ -76,9 +76,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 def draw(result: dict):
     """Errors at observed cells, and from a copy at hidden ones, by milestone and by what is shown."""
     fig, axs = plotting.axes(ncols=2, width=6.5, height=2.6, sharey=True)
-    for ax, (kind, title) in zip(
-        axs, {"low_rank": "low-rank matrices", "incoherent": "i.i.d. entries"}.items(), strict=True
-    ):
+    for ax, (kind, title) in zip(axs, KINDS.items(), strict=True):
         entries = {f"{at} {what}": e for at, row in result[kind].items() for what, e in row.items()}
         for name, label, part in SERIES:
             dots = {entry: value[name]["values"] for entry, value in entries.items()}
@@ -90,26 +88,27 @@ def draw(result: dict):
     return fig
 
 
+KINDS = {"low_rank": "low-rank matrices", "incoherent": "i.i.d. entries"}
 SERIES = (("loss_observed", "observed cells", "observed"), ("copy_error", "hidden cells, from a copy", "masked"))
 
 
 def finding(result: dict) -> str:
     early = result["low_rank"][result["settings"]["milestones"][1]]
-    worst = max(value["copy_error"]["mean"] for value in early.values())
-    return f"well before the drop hidden cells are within {worst:.1e} (MSE) of a copy of what stands there"
+    error = max(value["copy_error"]["mean"] for value in early.values())
+    return f"well before the drop hidden cells are within {error:.1e} (MSE) of a copy of what stands there"
 
 
-def worst(entries: dict, name: str) -> list[float]:
-    """Per seed the largest error of a kind over what is shown at hidden cells."""
-    return [max(values) for values in zip(*(entry[name]["values"] for entry in entries.values()), strict=True)]
+def worst(entries: dict, name: str, unit: float) -> list[float]:
+    """Per seed the largest error of a kind over what is shown at hidden cells, in a unit."""
+    return [max(seed) for seed in by_seed(*(over(entry[name], unit) for entry in entries.values()))]
 
 
 def copies_what_stands_there(result: dict) -> dict[str, list]:
     """At 4/15 t_drop, the worst of the mask and the values shown."""
     entries, variance = result["low_rank"]["early"], result["variance"]["low_rank"]
     return {
-        "MSE to the shown value / Var": [value / variance for value in worst(entries, "copy_error")],
-        "L_obs / Var": [value / variance for value in worst(entries, "loss_observed")],
+        "MSE to the shown value / Var": worst(entries, "copy_error", variance),
+        "L_obs / Var": worst(entries, "loss_observed", variance),
     }
 
 
@@ -118,14 +117,14 @@ def copies_incoherent(result: dict) -> dict[str, list]:
     entry, level = result["incoherent"]["early"]["mask"], result["zero"]["incoherent"]
     return {
         "L_obs": entry["loss_observed"]["values"],
-        "L_mask / that of predicting 0": [value / level for value in entry["loss_masked"]["values"]],
+        "L_mask / that of predicting 0": over(entry["loss_masked"], level),
     }
 
 
 def other_moments(result: dict) -> str:
     """The paper's other two steps, which lie nearer to the beginning and to the end of our drop."""
     rows, variance = result["low_rank"], result["variance"]["low_rank"]
-    first, before = (max(worst(rows[at], "copy_error")) / variance for at in ("first", "before"))
+    first, before = (max(worst(rows[at], "copy_error", variance)) for at in ("first", "before"))
     return f"MSE to the shown value at 1/15 and 14/15 of t_drop, the worst seed: {first:.3f} and {before:.3f} Var"
 
 

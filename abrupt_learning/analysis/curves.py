@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
-from abrupt_learning.analysis._judging import COMPANY, FLAT, LONG, SHARP, ratio, shape
+from abrupt_learning.analysis._judging import COMPANY, FLAT, LONG, SHARP, over, ratio, shape
 from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -57,19 +57,15 @@ def finding(result: dict) -> str:
     )
 
 
-def seeds(result: dict, field: str) -> list[tuple]:
-    """Per seed a field of Drop in each run, in their order."""
-    return by_seed(*(run["drop"][field]["values"] for run in result["runs"].values()))
-
-
-def last_steps(result: dict) -> list[float]:
-    return [run["steps"][-1] for run in result["runs"].values()]
+def halves(result: dict) -> tuple[list[tuple], list[float]]:
+    """Per seed t_drop of every run, in their order; the runs' last steps."""
+    runs = result["runs"].values()
+    return by_seed(*(run["drop"]["half"]["values"] for run in runs)), [run["steps"][-1] for run in runs]
 
 
 def ends_by_width(result: dict) -> dict[str, list]:
     """L_mask / Var over the last steps, by width in rising order."""
-    variances = [run["variance"] for run in result["runs"].values()]
-    ends = [[value / v for value, v in zip(seed, variances, strict=True)] for seed in seeds(result, "final")]
+    ends = by_seed(*(over(run["drop"]["final"], run["variance"]) for run in result["runs"].values()))
     return {
         "narrowest: L_mask / Var at the end": [end[0] for end in ends],
         "widest: L_mask / Var at the end": [end[-1] for end in ends],
@@ -82,7 +78,7 @@ LATER = 1.1
 
 def drops_by_depth(result: dict) -> dict[str, list]:
     """Ratios of t_drop, by depth in rising order."""
-    halves, ends = seeds(result, "half"), last_steps(result)
+    rows, ends = halves(result)
 
     def later(half: tuple) -> float | None:
         ratios = [ratio(half[i + 1], half[i], (ends[i + 1], ends[i]), LATER) for i in range(len(half) - 1)]
@@ -90,25 +86,20 @@ def drops_by_depth(result: dict) -> dict[str, list]:
         return None if None in ratios and (worst is None or worst < LATER) else worst
 
     return {
-        "t_drop of the deepest / of the shallowest": [ratio(half[-1], half[0], (ends[-1], ends[0])) for half in halves],
-        "largest t_drop / that of the next shallower": [later(half) for half in halves],
+        "t_drop of the deepest / of the shallowest": [ratio(half[-1], half[0], (ends[-1], ends[0])) for half in rows],
+        "largest t_drop / that of the next shallower": [later(half) for half in rows],
     }
 
 
 def latest_drop(result: dict) -> list:
     """Per seed the latest t_drop as a share of the steps trained; inf if a run never drops."""
-    ends = last_steps(result)
-    shares = [
-        [math.inf if h is None else h / end for h, end in zip(half, ends, strict=True)]
-        for half in seeds(result, "half")
-    ]
-    return [max(seed) for seed in shares]
+    rows, ends = halves(result)
+    return [max(math.inf if h is None else h / end for h, end in zip(half, ends, strict=True)) for half in rows]
 
 
 def gaussian_shape(result: dict) -> dict[str, list]:
     """Shape of the drop of the run with Gaussian factors."""
-    run = result["runs"]["gaussian"]
-    return shape(run["drop"], run["variance"])
+    return shape(result["runs"]["gaussian"]["drop"], result["runs"]["gaussian"]["variance"])
 
 
 SOONER = 0.5

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from abrupt_learning.analysis._embeddings_figure import draw as draw
-from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
 from abrupt_learning.data import Batch, Data
 from abrupt_learning.estimators.geometry import (
     chance_purity,
@@ -244,7 +244,7 @@ PURITY = "nearest neighbours in the same line / chance"
 def position_lines(result: dict, loss: dict) -> dict[str, list]:
     """By row or by column: in a square problem the two are mirror images, and each seed takes one."""
     near = result["position_tsne"]
-    lines = [[value / near["chance"][line] for value in near[line]["values"]] for line in ("row", "column")]
+    lines = (over(near[line], near["chance"][line]) for line in ("row", "column"))
     return {PURITY: [max(pair) for pair in by_seed(*lines)], **at_end(loss)}
 
 
@@ -282,9 +282,10 @@ COMPLETION, COPYING = "L_mask / Var under random orders", "L_obs / Var under ran
 
 
 def permuted_positions(result: dict, loss: dict) -> dict[str, list]:
-    rows, variance = result["permute"]["random"], result["variance"]
-    names = {COMPLETION: "loss_masked", COPYING: "loss_observed"}
-    return {name: [v / variance for v in rows[key]["values"]] for name, key in names.items()} | at_end(loss)
+    hidden, observed = (
+        over(result["permute"]["random"][f"loss_{x}"], result["variance"]) for x in ("masked", "observed")
+    )
+    return {COMPLETION: hidden, COPYING: observed, **at_end(loss)}
 
 
 HERE = ("embeddings", "loss")

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from abrupt_learning.analysis._judging import ALL
+from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import entropy_levels
 from abrupt_learning.estimators.drop import kept_from, share_near
 from abrupt_learning.estimators.marginal import entry_shares
@@ -95,7 +95,7 @@ def copies(result: dict) -> dict[str, list]:
         SHOWN: end["accuracy_observed"]["values"],
         STOOD: result["plateau"]["values"],
         HIDDEN: [(value - frequent) / (1 - frequent) for value in end["accuracy_masked"]["values"]],
-        LEVEL: [value / result["levels"][1] for value in end["loss"]["values"]],
+        LEVEL: over(end["loss"], result["levels"][1]),
     }
 
 

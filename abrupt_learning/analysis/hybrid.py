@@ -11,7 +11,7 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.func import functional_call
 
-from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
 from abrupt_learning.analysis._points import loss_points
 from abrupt_learning.data import Batch
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
@@ -105,8 +105,8 @@ def finding(result: dict) -> str:
 
 def lowest(result: dict, parts: list[str]) -> list[float]:
     """Per seed the lowest L_mask / Var of the hybrids of some parts, both ways."""
-    ways = [way["loss_masked"]["values"] for part in parts for way in result["hybrids"][part].values()]
-    return [min(values) / result["variance"] for values in by_seed(*ways)]
+    ways = (over(way["loss_masked"], result["variance"]) for part in parts for way in result["hybrids"][part].values())
+    return [min(seed) for seed in by_seed(*ways)]
 
 
 def all_hybrids(result: dict, loss: dict) -> dict[str, list]:

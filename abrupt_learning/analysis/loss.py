@@ -2,7 +2,7 @@
 
 from dataclasses import asdict, dataclass
 
-from abrupt_learning.analysis._judging import ALL, FLAT, SHARP, at_end, shape
+from abrupt_learning.analysis._judging import ALL, FLAT, SHARP, at_end, over, shape
 from abrupt_learning.data import Batch, plateau_levels
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
@@ -86,7 +86,7 @@ def copying(result: dict) -> dict[str, list]:
     """What the model does at 4/15 t_drop, the paper's step 4000, on fixed matrices."""
     early, variance = result["early"], result["levels"]["loss_masked"]
     return {
-        "L_obs / Var": [value / variance for value in early["loss_observed"]["values"]],
+        "L_obs / Var": over(early["loss_observed"], variance),
         "L_mask / that of predicting 0": early["relative"]["values"],
         "mean |prediction| at hidden cells": early["mask_value"]["values"],
     }

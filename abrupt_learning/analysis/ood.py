@@ -7,7 +7,7 @@ Same size, rank and masks as in training. Predicting 0 gives L_mask = E[X_ij^2] 
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from abrupt_learning.analysis._judging import ALL
+from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import clamped
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
@@ -86,7 +86,7 @@ def hardest_law(result: dict) -> list[float]:
 
 
 def relative(result: dict) -> dict[str, list]:
-    return {n: [v / law["zero"] for v in law["losses"]["loss_masked"]["values"]] for n, law in result["laws"].items()}
+    return {name: over(law["losses"]["loss_masked"], law["zero"]) for name, law in result["laws"].items()}
 
 
 def by_law(result: dict) -> str:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
+from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
 from abrupt_learning.data import Batch, clamped
 from abrupt_learning.estimators.nuclear_norm import complete
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
@@ -151,8 +151,7 @@ def beside_the_solver(result: dict, loss: dict) -> dict[str, list]:
             raise Missing(
                 f"found no {'fewer' if smaller else 'other'} {name} than {own[name]}, expected some in the config"
             )
-        rows = [[value / p["nuclear_norm"]["loss"] for value in p["bert"]["loss"]["values"]] for p in points]
-        return [sum(seed) / len(seed) for seed in by_seed(*rows)]
+        return [sum(s) / len(s) for s in by_seed(*(over(p["bert"]["loss"], p["nuclear_norm"]["loss"]) for p in points))]
 
     ranks, rows, columns = ratios("ranks", False), ratios("rows", True), ratios("columns", True)
     gap = [column / row for column, row in by_seed(columns, rows)]

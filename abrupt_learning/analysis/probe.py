@@ -10,13 +10,12 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from abrupt_learning.analysis._judging import ALL, COMPLETES, END
-from abrupt_learning.data import Batch
+from abrupt_learning.analysis._judging import ALL, COMPLETES, END, over
 from abrupt_learning.estimators.interventions import record
 from abrupt_learning.estimators.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
-from common.claims import Claim
+from common.claims import Claim, by_seed
 from common.experiment import over_seeds
 from common.plain import steps
 
@@ -86,11 +85,6 @@ class Probing:
         return rows
 
 
-def hidden_loss(trained: Trained, batch: Batch, seed: int) -> float:
-    """L_mask of the last checkpoint."""
-    return losses(predict(trained.model(seed), batch.ids), batch)["loss_masked"]
-
-
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: size (rows, columns), variance; steps -> milestone, end (L_mask of the run probed) and layers -> milestone ->
     layer -> target -> scores: {values, mean, error} over seeds; zero (of predicting 0) and chance (|cos| of a random
@@ -99,18 +93,14 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     trained = trained.sibling(settings.probed) if settings.probed else trained
     probing = Probing(trained, settings)
     names = settings.milestones
+    ends = [losses(predict(trained.model(seed), probing.test.ids), probing.test) for seed in trained.seeds]
     rows = [{name: probing.layers(trained.model(seed, name)) for name in names} for seed in trained.seeds]
     m, n = trained.data.sizes[0]
-    chance = {
-        "row": chance_cosine(n),
-        "column": chance_cosine(m),
-        "svd": chance_cosine(m),
-        "projector": chance_cosine(m),
-    }
+    chance = {name: chance_cosine(n if name == "row" else m) for name in Target.__args__ if name != "element"}
     return {
         "size": [m, n],
         "variance": trained.data.variance,
-        "end": over_seeds([hidden_loss(trained, probing.test, seed) for seed in trained.seeds]),
+        "end": over_seeds(ends)["loss_masked"],
         "steps": over_seeds([{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]),
         "zero": {name: level for name, level in zero_levels(trained.data).items() if name in settings.targets},
         "constant": probing.scores(probing.mean.expand(*probing.observed.shape, -1)),
@@ -180,41 +170,32 @@ OWN_TOKEN, PLATEAU = "lowest MSE / what the own token gives", "lowest MSE / that
 INNER = "layers from the lowest MSE to the nearer end"
 
 
-def lines(result: dict, at: str) -> list[dict[str, list[float]]]:
-    """Per seed row, column -> MSE per layer over what a cell's own token gives away, which is one entry of its line."""
-    m, n = result["size"]
-    levels = {"row": result["zero"]["row"] * (n - 1) / n, "column": result["zero"]["column"] * (m - 1) / m}
-    seeds = {name: curve(result["layers"][at], name, "mse") for name in levels}
-    return [
-        {name: [value / levels[name] for value in seeds[name][seed]] for name in levels}
-        for seed in range(len(result["seeds"]))
-    ]
+def best_lines(result: dict, at: str) -> list[list[float]]:
+    """Per seed the MSE per layer of the row, or of the column, over what a cell's own token gives away: one entry of it.
 
-
-def best_line(seed: dict[str, list[float]]) -> list[float]:
-    """A square problem is its own mirror image, so a seed may read columns where the paper's reads rows: the better counts."""
-    return min(seed.values(), key=min)
+    A square problem is its own mirror image, so a seed may read columns where the paper's reads rows: the better counts.
+    """
+    rows = []
+    for name, length in zip(("row", "column"), reversed(result["size"]), strict=True):
+        level = result["zero"][name] * (length - 1) / length
+        rows.append([[error / level for error in seed] for seed in curve(result["layers"][at], name, "mse")])
+    return [min(pair, key=min) for pair in by_seed(*rows)]
 
 
 def shown_line(result: dict) -> dict[str, list]:
     """Where the shown row or column is read best, and how well."""
-    after, before = ([best_line(seed) for seed in lines(result, at)] for at in ("end", "early"))
+    after, before = (best_lines(result, at) for at in ("end", "early"))
     best = [line.index(min(line)) for line in after]
     return {
         OWN_TOKEN: [min(line) for line in after],
         INNER: [min(layer, len(line) - 1 - layer) for layer, line in zip(best, after, strict=True)],
         PLATEAU: [min(line) / min(early) for line, early in zip(after, before, strict=True)],
-        END: completion(result),
+        END: over(result["end"], result["variance"]),  # of the run probed, which need not be main
     }
 
 
-def completion(result: dict) -> list[float]:
-    """L_mask / Var of the run probed, which need not be main."""
-    return [value / result["variance"] for value in result["end"]["values"]]
-
-
 def best_layers(result: dict) -> str:
-    best = [line.index(min(line)) for line in map(best_line, lines(result, "end"))]
+    best = [line.index(min(line)) for line in best_lines(result, "end")]
     return f"best at layers {steps(best)} of {len(result['layers']['end']) - 1}"
 
 
@@ -229,7 +210,7 @@ def top_singular_vector(result: dict) -> dict[str, list]:
     return {
         CHANCE: [value - result["chance"]["projector"] for value in after],
         GAIN: [late - early for late, early in zip(after, before, strict=True)],
-        END: completion(result),
+        END: over(result["end"], result["variance"]),  # of the run probed, which need not be main
     }
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from abrupt_learning.analysis._judging import ALL
+from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.nuclear_norm import regularised
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
@@ -63,8 +63,7 @@ def finding(result: dict) -> str:
 
 def over_the_best(result: dict) -> list[float]:
     """L(BERT) over the least L of any weight."""
-    best = min(row["loss"] for row in result["rows"])
-    return [value / best for value in result["bert"]["loss"]["values"]]
+    return over(result["bert"]["loss"], min(row["loss"] for row in result["rows"]))
 
 
 CLAIMS = [
