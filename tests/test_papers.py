@@ -8,12 +8,12 @@ from dataclasses import fields
 from pathlib import Path
 
 import pytest
-from common.publish import Judge, publish
 
 from common import config, experiment, sweep
 from common.claims import Study, judge
 from common.config import UserError
 from common.plain import from_yaml
+from common.publish import Judge, publish
 from tests.papers import (
     PAPERS,
     ROOT,
@@ -31,14 +31,19 @@ from tests.papers import (
 
 CONFIGS = [path for paper in PAPERS for path in sorted((ROOT / paper / "configs").glob("**/*.yaml"))]
 EXPERIMENTS = [(paper, name) for paper in PAPERS for name in experiments(paper)]
-NAMES = {(paper, name) for paper, name in EXPERIMENTS}
+NAMES = set(EXPERIMENTS)
 
 
 def paper_of(path: Path) -> str:
     return path.relative_to(ROOT).parts[0]
 
 
-TRAINING = [p for p in CONFIGS if (paper_of(p), p.stem) not in NAMES and p.stem != "sweep"]
+def trains(path: Path) -> bool:
+    """A preset or an overlay; an overlay may have the name of the experiment that its run serves."""
+    return path.parent.name == "overlays" or (paper_of(path), path.stem) not in NAMES and path.stem != "sweep"
+
+
+TRAINING = [path for path in CONFIGS if trains(path)]
 
 
 def presets(paper: str) -> list[str]:
@@ -109,7 +114,7 @@ def test_sweep_names_runs_that_parse(paper, preset, monkeypatch):
     monkeypatch.chdir(ROOT)
     for job in sweep.jobs(sweep.load(ROOT / paper / "configs/sweep.yaml", preset)):
         _, program, *rest = job.command
-        if program.endswith("train.py"):
+        if Path(program).name == "train.py":
             parsed = config.parse(train_of(paper).Config, [flag for flag in rest if not flag.startswith("--resume")])
             assert parsed.folder == job.folder
             assert parsed.preset == preset
