@@ -1,18 +1,21 @@
-"""NTK drift along training, in both kinds (sheet 3.6): shared by ntk, the readout sweeps and the lazy limit."""
+"""Drift of the tangent kernel along training: shared by ntk, the readout sweeps and the lazy limit (paper section 4.1)."""
 
 import torch
 
 from common.config import UserError
-from layernorm_grok import ntk
-from layernorm_grok.analysis._driver import Probe, along
-from layernorm_grok.evaluate import Trained
-from layernorm_grok.train import is_norm
+from layernorm_grok.analysis._lives import along
+from layernorm_grok.estimators import ntk
+from layernorm_grok.evaluate import Probe, Trained
+from layernorm_grok.grid import is_norm
 
 KINDS = ("projected", "sum")
 
 
 class Drift:
-    """||K_t - K_0|| / ||K_0|| over a fixed subset of `pairs` train pairs of a seed; ||K_0|| is kept too."""
+    """||K_t - K_0|| / ||K_0|| over a fixed subset of `pairs` train pairs of a seed, ||K_0||, and the cosine of K_t and K_0.
+
+    Raises UserError for fewer than two pairs.
+    """
 
     def __init__(self, trained: Trained, pairs: int, kinds=KINDS, probes: int = 8):
         if pairs < 2:
@@ -25,16 +28,20 @@ class Drift:
     def __call__(self, model, name: str, seed: int) -> dict:
         alpha, rows = self.trained.cell(name).alpha, self.trained.pairs(seed)[0][: self.pairs]
         names = {n for n, _ in model.named_parameters() if not (self.trained.config.model.frozen_norms and is_norm(n))}
-        found = {}
+        numbers = {}
         for kind, vectors in self.vectors.items():
             kernel = ntk.gram(model.requires_grad_(True), rows, vectors, alpha, names)
             start = self.start.setdefault((name, seed, kind), kernel)
-            found |= {kind: ntk.drift(kernel, start), f"{kind}_norm": float(start.norm())}
-        return found
+            numbers |= {kind: ntk.drift(kernel, start), f"{kind}_norm": float(start.norm())}
+            numbers[f"{kind}_cosine"] = float((kernel * start).sum() / (kernel.norm() * start.norm()))
+        return numbers
 
 
 def with_drift(trained: Trained, settings: Probe, pairs: int, **options) -> dict:
-    """Curves of the drift per cell and seed (see `along`), from step 0, T_train among the steps; options: of `Drift`."""
+    """Curves of the drift per cell and seed (see `_lives.along`), from step 0, T_train among the steps; options: of `Drift`.
+
+    Keys of a curve beside steps: each kind of kernel (the drift), <kind>_norm, <kind>_cosine.
+    """
 
     def fitted(name: str, seed: int) -> int | None:
         return trained.times(name)["t_train"][trained.seeds.index(seed)]

@@ -1,14 +1,18 @@
-"""How sharp attention is along training, in four ways of counting (paper Fig 3c; sheet C9)."""
+"""How sharp attention is along training, in three ways of counting (paper Fig 3c)."""
 
 import math
 
 import torch
 
-from common import plotting
-from layernorm_grok.analysis._driver import Probe, along, draw_lives, perform
-from layernorm_grok.entropy import attention_entropies, attention_output_rank
-from layernorm_grok.evaluate import Trained
-from layernorm_grok.reference import trace
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from layernorm_grok.analysis._compare import ALL
+from layernorm_grok.analysis._lives import after, along, at_end, by_cell, digits, draw_lives
+from layernorm_grok.estimators.entropy import attention_entropies, attention_output_rank
+from layernorm_grok.estimators.trace import trace
+from layernorm_grok.evaluate import Probe, Trained
+
+Settings = Probe
 
 MODES = {
     "paper": "averaged over heads, then entropy; all rows",
@@ -24,19 +28,17 @@ def measure_of(trained: Trained):
     @torch.no_grad()
     def measure(model, name: str, seed: int) -> dict:
         seen = trace(model, train[seed])
-        found = attention_entropies(model, seen)
-        by_layer = {f"{mode}_{i}": v for mode, values in found.items() for i, v in enumerate(values) if len(values) > 1}
-        last = {mode: values[-1] for mode, values in found.items()}
+        modes = attention_entropies(model, seen)
+        by_layer = {f"{mode}_{i}": v for mode, values in modes.items() for i, v in enumerate(values) if len(values) > 1}
+        last = {mode: values[-1] for mode, values in modes.items()}
         return last | by_layer | {"output_rank": attention_output_rank(seen)[-1]}
 
     return measure
 
 
-def analyse(trained: Trained, settings: Probe) -> dict:
-    """Curves per cell and seed; uniform attention over three tokens has ln 3."""
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells (name -> `_lives.along`: an entropy per mode, and output_rank), uniform (ln 3, of three tokens)."""
     cells = along(trained, settings, measure_of(trained), "the development of attention")
-    for name, cell in cells.items():
-        cell["first"] = trained.times(name)["first"]
     return {"cells": cells, "uniform": math.log(3)}
 
 
@@ -59,11 +61,44 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    ends = ((n, [c["paper"][-1] for c in cell["seeds"]]) for n, cell in result["cells"].items())
-    return "entropy at the end (head-averaged; uniform 1.099): " + "; ".join(
-        f"{name} {'/'.join(f'{v:.2f}' for v in values)}" for name, values in ends
-    )
+    return f"entropy at the end (head-averaged; uniform 1.099): {by_cell(result['cells'], at_end('paper'))}"
 
+
+LATE = 200
+"""Step from which C9 takes its means: the first of the paper's."""
+
+
+def mean_after(curve: dict, mode: str, until: float = math.inf) -> float | None:
+    """Mean of one seed's curve from step 200 on; None where it ends before."""
+    values = after(curve, mode, LATE, until)
+    return sum(values) / len(values) if values else None
+
+
+def sharper(result: dict, mode: str = "paper") -> list[float | None]:
+    """Per seed the mean entropy of No LN less A^qk's, in nats, over the steps from 200 on that both lived."""
+    gaps = []
+    for off, qk in by_seed(*(result["cells"][name]["seeds"] for name in ("off", "attn-pre-qk"))):
+        until = min(off["steps"][-1], qk["steps"][-1])
+        means = [mean_after(curve, mode, until) for curve in (off, qk)]
+        gaps.append(None if None in means else means[0] - means[1])
+    return gaps
+
+
+def entropies(result: dict) -> dict[str, list]:
+    """C9, head-averaged as in the paper: `sharper`, and M's mean from step 200 on over ln 3."""
+    means = [mean_after(curve, "paper") for curve in result["cells"]["mlp-pre"]["seeds"]]
+    return {
+        "No LN less A^qk, nats": sharper(result),
+        "M / ln 3": [None if mean is None else mean / result["uniform"] for mean in means],
+    }
+
+
+CLAIMS = [
+    Claim("C9", "From step 200 on A^qk has lower attention entropy than No LN; M's is nearly uniform.", source="Fig 3c",
+          presets=ALL, paper="at 1000: No LN .768, A^qk .603, M 1.098; at the end .964, .770, 1.0986", number=entropies,
+          above={"No LN less A^qk, nats": 0.05, "M / ln 3": 0.95},
+          note=lambda r: f"per head, on the row that is used, No LN less A^qk: {digits(sharper(r, 'per_head_last'))}"),
+]  # fmt: skip
 
 if __name__ == "__main__":
-    perform("attention_entropy", Probe, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,14 +1,20 @@
-"""How compressible the prelogits are along training (paper Figs 6 and 9; sheet C16, C17, C18)."""
+"""How compressible the prelogits are along training (paper Figs 6 and 9)."""
 
 import torch
 
-from common import plotting
-from layernorm_grok import compressibility, times
-from layernorm_grok.analysis._driver import Probe, along, colors, draw_lives, perform
-from layernorm_grok.evaluate import Trained
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.plain import steps
+from layernorm_grok.analysis._compare import LARGE, ORDER, Time, agreements, came, placements, share
+from layernorm_grok.analysis._lives import along, by_cell, colors, draw_lives
+from layernorm_grok.estimators import compressibility, times
+from layernorm_grok.evaluate import Probe, Trained
+
+Settings = Probe
 
 AFTER = 200
 """Step from which a minimum counts, as in the paper."""
+RANK, EXPONENT = "test_effective_rank", "test_alpha_pl"
 
 
 def measure_of(trained: Trained):
@@ -17,11 +23,11 @@ def measure_of(trained: Trained):
 
     @torch.no_grad()
     def measure(model, name: str, seed: int) -> dict:
-        found = {}
+        numbers = {}
         for side, rows in zip(("train", "test"), sides[seed], strict=True):
-            found |= {f"{side}_{key}": v for key, v in compressibility.spectrum(model(rows).prelogits).items()}
+            numbers |= {f"{side}_{key}": v for key, v in compressibility.spectrum(model(rows).prelogits).items()}
         used = [p for n, p in model.named_parameters() if not unused(n, model)]
-        return found | {"weight_norm": float(torch.cat([p.flatten() for p in used]).norm())}
+        return numbers | {"weight_norm": float(torch.cat([p.flatten() for p in used]).norm())}
 
     return measure
 
@@ -34,15 +40,14 @@ def unused(name: str, model) -> bool:
 
 def still_falling(curve: dict, key: str, budget: int) -> bool:
     """Whether a replica stopped before the budget with its least value in its last tenth: the true minimum is unknown."""
-    steps, values = curve["steps"], curve[key]
-    found = [(v, s) for s, v in zip(steps, values, strict=True) if s >= AFTER and v == v]
-    return steps[-1] < budget and (not found or min(found)[1] > 0.9 * steps[-1])
+    known = [(v, s) for s, v in zip(curve["steps"], curve[key], strict=True) if s >= AFTER and v == v]
+    return curve["steps"][-1] < budget and (not known or min(known)[1] > 0.9 * curve["steps"][-1])
 
 
 def least(curve: dict) -> float:
     """Least effective rank (test) from AFTER on: at the start the prelogits are nearly the same for all pairs."""
-    found = [v for s, v in zip(curve["steps"], curve["test_effective_rank"], strict=True) if s >= AFTER]
-    return min(found or curve["test_effective_rank"])
+    late = [v for s, v in zip(curve["steps"], curve[RANK], strict=True) if s >= AFTER]
+    return min(late or curve[RANK])
 
 
 def within_ten_percent(cell: dict, key: str) -> list[int | None]:
@@ -50,30 +55,28 @@ def within_ten_percent(cell: dict, key: str) -> list[int | None]:
     return [compressibility.within(curve[key], curve["steps"], after=AFTER) for curve in cell["seeds"]]
 
 
-def analyse(trained: Trained, settings: Probe) -> dict:
-    """Curves per cell and seed, "within 10%" steps of effective rank and power-law exponent on both sides, and T_gen."""
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells (name -> `_lives.along` of the measures of `estimators.compressibility`, as <side>_<measure>, and
+    weight_norm; within: measure -> per seed the first checkpoint within 10% of its minimum; median_within; at_stop: measure
+    -> per seed `still_falling`; minimum: least effective rank per seed), after (step from which minima count)."""
     cells = along(trained, settings, measure_of(trained), "the development of the spectrum")
     budget = trained.config.train.steps
-    for name, cell in cells.items():
-        cell["first"] = trained.times(name)["first"]
-        cell["within"] = {
-            key: within_ten_percent(cell, key)
-            for key in ("train_effective_rank", "test_effective_rank", "train_alpha_pl", "test_alpha_pl")
-        }
-        last = [curve["steps"][-1] for curve in cell["seeds"]]
-        cell["median_within"] = {key: times.median_time(steps, last) for key, steps in cell["within"].items()}
+    for cell in cells.values():
+        keys = ("train_effective_rank", RANK, "train_alpha_pl", EXPONENT)
+        cell["within"] = {key: within_ten_percent(cell, key) for key in keys}
+        ends = [curve["steps"][-1] for curve in cell["seeds"]]
+        cell["median_within"] = {key: times.median_time(when, ends) for key, when in cell["within"].items()}
         cell["at_stop"] = {key: [still_falling(c, key, budget) for c in cell["seeds"]] for key in cell["within"]}
         cell["minimum"] = [least(curve) for curve in cell["seeds"]]
     return {"cells": cells, "after": AFTER}
 
 
 def draw(result: dict):
-    """Effective rank, power-law exponent, numerical rank, ||theta||; the "within 10%" step against T_gen."""
+    """Effective rank, power-law exponent, numerical rank, ||theta||; the "within 10%" step against T."""
     cells = result["cells"]
-    palette = colors(list(cells))
     fig, axes = plotting.axes(3, 2, height=4.6)
     panels = (
-        ("test_effective_rank", "effective rank (test)"), ("test_alpha_pl", "power-law exponent (test)"),
+        (RANK, "effective rank (test)"), (EXPONENT, "power-law exponent (test)"),
         ("test_numerical_rank", "numerical rank (test)"), ("weight_norm", "norm of all weights"),
         ("train_effective_rank", "effective rank (train)"),
     )  # fmt: skip
@@ -81,30 +84,63 @@ def draw(result: dict):
         draw_lives(ax, cells, key)
         ax.set(xlabel="step", ylabel=text)
     ax = axes.flat[5]
-    for name, cell in cells.items():
-        for key, marker in (("test_effective_rank", "o"), ("test_alpha_pl", "s")):
-            for inside, first in zip(cell["within"][key], cell["first"], strict=True):
-                if inside is not None and first is not None:
-                    ax.plot(
-                        inside,
-                        first,
-                        marker,
-                        ms=4,
-                        color=palette[name],
-                        mfc=palette[name] if marker == "o" else "white",
-                    )
+    for name, color in colors(list(cells)).items():
+        for key, marker, face in ((RANK, "o", color), (EXPONENT, "s", "white")):
+            for inside, t in by_seed(cells[name]["within"][key], cells[name]["times"]["t_gen"]):
+                if inside is not None and t is not None:
+                    ax.plot(inside, t, marker, ms=4, color=color, mfc=face)
     ax.set_xlabel("step within 10% of the minimum\n(disc: rank, square: exponent)")
-    ax.set_ylabel("step: test accuracy at 0.99")
+    ax.set_ylabel("T")
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
 
 def finding(result: dict) -> str:
-    rows = result["cells"].items()
-    return "effective rank within 10% of its minimum at " + "; ".join(
-        f"{name} {'/'.join(str(s or 'never') for s in cell['within']['test_effective_rank'])}" for name, cell in rows
-    )
+    inside = "; ".join(f"{name} {steps(cell['within'][RANK])}" for name, cell in result["cells"].items())
+    return f"effective rank within 10% of its minimum at {inside}"
 
+
+def compressed_at(cell: dict, key: str) -> list[Time]:
+    """Per seed when a measure came within 10% of its minimum; None where that is not known: the placement has not
+    generalised, or stopped with the measure still falling."""
+    rows = by_seed(cell["within"][key], cell["at_stop"][key], came(cell))
+    return [(at, True) if at is not None and not cut and t is not None and t[1] else None for at, cut, t in rows]
+
+
+def in_order(result: dict) -> dict[str, list]:
+    """C16: of rank and exponent the share of the six pairs of placements that come within 10% strictly in the order of T."""
+    cells = [result["cells"][name] for name in ORDER]
+    columns = {}
+    for name, key in (("rank, share of the six pairs", RANK), ("exponent, share of the six pairs", EXPONENT)):
+        rows = by_seed(*(compressed_at(cell, key) for cell in cells))
+        columns[name] = [share(agreements(*row)) for row in zip(rows, placements(result["cells"]), strict=True)]
+    return columns
+
+
+def in_order_note(result: dict) -> str:
+    cells = {name: result["cells"][name] for name in ORDER}
+    parts = [f"{n} {steps(cell['within'][RANK])} and {steps(cell['within'][EXPONENT])}" for n, cell in cells.items()]
+    return f"rank and exponent within 10% at {'; '.join(parts)}"
+
+
+def least_ranks(result: dict) -> list[float | None]:
+    """C17: A*'s least effective rank over No LN's; None where one has not generalised, or stopped with its rank falling."""
+    cells = [result["cells"][name] for name in ("attn-pre", "off")]
+    known = by_seed(*(compressed_at(cell, RANK) for cell in cells))
+    return [None if None in seen else a / off for seen, a, off in by_seed(known, *(cell["minimum"] for cell in cells))]
+
+
+def least_note(result: dict) -> str:
+    return f"least effective ranks: {by_cell({n: result['cells'][n] for n in ORDER}, lambda cell: cell['minimum'])}"
+
+
+CLAIMS = [
+    Claim("C16", "Placements become compressible in the order in which they grok.", source="Fig 6", presets=LARGE,
+          paper="within 10%: rank 4400, 5200, 8000, 8600; exponent 1000, 2400, 6800, 8200", number=in_order,
+          above={"rank, share of the six pairs": 0.99, "exponent, share of the six pairs": 0.99}, note=in_order_note),
+    Claim("C17", "A* does not reach a lower effective rank than No LN.", source="section 4.2", presets=LARGE,
+          paper="1.51 (12.61, 8.34)", number=least_ranks, unit="least effective rank, A* / No LN", above=1, note=least_note),
+]  # fmt: skip
 
 if __name__ == "__main__":
-    perform("compressibility", Probe, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,18 +1,18 @@
-"""Sharpness: the largest eigenvalues of the Hessian of the trained loss (authors' logger; sheet 3.8)."""
+"""Sharpness: the largest eigenvalues of the Hessian of the trained loss (authors' logger)."""
 
 from dataclasses import dataclass
 
 import torch
 
-from common import plotting
-from layernorm_grok import hessian
-from layernorm_grok.analysis._driver import Probe, along, draw_lives, perform
-from layernorm_grok.evaluate import Trained
+from common import experiment, plotting
+from layernorm_grok.analysis._lives import along, at_end, by_cell, draw_lives
+from layernorm_grok.estimators import hessian
+from layernorm_grok.evaluate import Probe, Trained
 from layernorm_grok.train import trained_loss
 
 
 @dataclass
-class Hessian(Probe):
+class Settings(Probe):
     top: int = 3
     """Eigenvalues, as the authors log."""
     iterations: int = 60
@@ -26,7 +26,7 @@ class Hessian(Probe):
             raise ValueError(f"top is {self.top}, iterations {self.iterations}; expected 1 <= top <= iterations")
 
 
-def measure_of(trained: Trained, settings: Hessian):
+def measure_of(trained: Trained, settings: Settings):
     """Largest, mean and smallest of the top k (as the authors log) and the lowest eigenvalue, on all train pairs."""
     rows = {seed: trained.pairs(seed)[0] for seed in trained.seeds}
 
@@ -35,16 +35,22 @@ def measure_of(trained: Trained, settings: Hessian):
         start = trained.model(name, seed, 0) if trained.config.train.subtract_init else None
         loss = trained_loss(trained.config, trained.cell(name), model, rows[seed], start)
         params = {n: p.double() for n, p in model.double().named_parameters()}
-        found = hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, seed, settings.tolerance)
-        ends = {"max": float(found.top[0]), "mean": float(found.top.mean()), "min": found.smallest_of_top}
-        residual = float(found.top_residuals[0])
-        ends["dominant"] = float(found.dominant[0])
-        return ends | {"lowest": float(found.lowest[0]), "residual": residual, "products": found.iterations}
+        spectrum = hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, seed, settings.tolerance)
+        return {
+            "max": float(spectrum.top[0]),
+            "mean": float(spectrum.top.mean()),
+            "min": spectrum.smallest_of_top,
+            "dominant": float(spectrum.dominant[0]),
+            "lowest": float(spectrum.lowest[0]),
+            "residual": float(spectrum.top_residuals[0]),
+            "products": spectrum.iterations,
+        }
 
     return measure
 
 
-def analyse(trained: Trained, settings: Hessian) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells (name -> `_lives.along`: max, mean and min of the top k, dominant, lowest, residual, products)."""
     return {"cells": along(trained, settings, measure_of(trained, settings), "the development of the sharpness")}
 
 
@@ -60,11 +66,8 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    ends = ((n, [c["max"][-1] for c in cell["seeds"]]) for n, cell in result["cells"].items())
-    return "largest eigenvalue at the end: " + "; ".join(
-        f"{name} {'/'.join(f'{v:.2g}' for v in values)}" for name, values in ends
-    )
+    return f"largest eigenvalue at the end: {by_cell(result['cells'], at_end('max'), '.2g')}"
 
 
 if __name__ == "__main__":
-    perform("hessian", Hessian, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,9 +1,11 @@
-"""Heavy tails of the weight matrices along training (authors' logger; sheet 3.8)."""
+"""Heavy tails of the weight matrices along training (authors' logger)."""
 
-from common import plotting
-from layernorm_grok import htsr
-from layernorm_grok.analysis._driver import Probe, along, draw_lives, perform
-from layernorm_grok.evaluate import Trained
+from common import experiment, plotting
+from layernorm_grok.analysis._lives import along, at_end, by_cell, draw_lives
+from layernorm_grok.estimators import htsr
+from layernorm_grok.evaluate import Probe, Trained
+
+Settings = Probe
 
 PANELS = {
     "alpha_pl": "power-law exponent",
@@ -15,12 +17,13 @@ PANELS = {
 
 def measure(model, name: str, seed: int) -> dict:
     """Means over the matrices, as logged by the authors, and every matrix by itself."""
-    found = htsr.heavy_tails(model.state_dict())
-    alone = {f"{key} of {matrix}": value for matrix, row in found.items() for key, value in row.items()}
-    return htsr.average(found) | alone
+    tails = htsr.heavy_tails(model.state_dict())
+    alone = {f"{key} of {matrix}": value for matrix, row in tails.items() for key, value in row.items()}
+    return htsr.average(tails) | alone
 
 
-def analyse(trained: Trained, settings: Probe) -> dict:
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells (name -> `_lives.along` of the measures of `estimators.htsr`: <measure>, and <measure> of <matrix>)."""
     return {"cells": along(trained, settings, measure, "the development of the weights")}
 
 
@@ -35,11 +38,8 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    ends = ((n, [c["effective_rank"][-1] for c in cell["seeds"]]) for n, cell in result["cells"].items())
-    return "mean effective rank of W^T W at the end: " + "; ".join(
-        f"{name} {'/'.join(f'{v:.1f}' for v in values)}" for name, values in ends
-    )
+    return f"mean effective rank of W^T W at the end: {by_cell(result['cells'], at_end('effective_rank'), '.1f')}"
 
 
 if __name__ == "__main__":
-    perform("htsr", Probe, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,17 +1,19 @@
-"""Is there a lazy phase? Drift of the empirical NTK from its start (paper section 4.1, authors' notebooks; sheet C21)."""
+"""Is there a lazy phase? Drift of the empirical NTK from its start (paper section 4.1, authors' notebooks)."""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
-from common import plotting
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.experiment import over_seeds
+from layernorm_grok.analysis._compare import ALL
 from layernorm_grok.analysis._drift import with_drift
-from layernorm_grok.analysis._driver import Probe, draw_lives, over_seeds, perform
-from layernorm_grok.evaluate import Trained
-from layernorm_grok.measures import from_on
+from layernorm_grok.analysis._lives import by_cell, digits, draw_lives, from_on
+from layernorm_grok.evaluate import Probe, Trained
 
 
 @dataclass
-class Ntk(Probe):
+class Settings(Probe):
     pairs: int = 512
     """Train pairs in the kernel, the same at every checkpoint."""
     kinds: list[Literal["projected", "sum", "full"]] = field(default_factory=lambda: ["projected", "sum"])
@@ -27,16 +29,17 @@ class Ntk(Probe):
             )
 
 
-def analyse(trained: Trained, settings: Ntk) -> dict:
-    """Curves of the drift; its value at the first checkpoint after T_train, and at the end."""
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells (name -> `_drift.with_drift`; at_fit: the drift at the first checkpoint from T_train on)."""
     cells = with_drift(trained, settings, settings.pairs, kinds=settings.kinds, probes=settings.probes)
-    for name, cell in cells.items():
-        fitted = trained.times(name)["t_train"]
-        cell["t_train"] = fitted
-        cell["at_fit"] = over_seeds(
-            [from_on(curve, "projected", t) for curve, t in zip(cell["seeds"], fitted, strict=True)]
-        )
+    for cell in cells.values():
+        cell["at_fit"] = over_seeds(at_fit(cell, "projected"))
     return {"cells": cells}
+
+
+def at_fit(cell: dict, key: str) -> list[float | None]:
+    """Per seed a curve's value at the first checkpoint from T_train on; None where T_train never came."""
+    return [from_on(curve, key, t) for curve, t in by_seed(cell["seeds"], cell["times"]["t_train"])]
 
 
 def draw(result: dict):
@@ -58,11 +61,34 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    return "drift at the first checkpoint after the train loss came to 0.01: " + "; ".join(
-        f"{name} {'/'.join('-' if v is None else f'{v:.1f}' for v in cell['at_fit']['values'])}"
-        for name, cell in result["cells"].items()
-    )
+    drifts = by_cell(result["cells"], lambda cell: cell["at_fit"]["values"], ".1f")
+    return f"drift at the first checkpoint after the train loss came to 0.01: {drifts}"
 
+
+def changed(result: dict) -> dict[str, list]:
+    """C21, No LN, at the first checkpoint from T_train on: the drift, the cosine of the kernel and its start (a kernel that
+    only grows drifts too, and keeps a cosine of 1), and that checkpoint over T_train."""
+    cell = result["cells"]["off"]
+    return {
+        "drift at T_train": cell["at_fit"]["values"],
+        "cosine with the start": at_fit(cell, "projected_cosine"),
+        "checkpoint / T_train": [
+            step and step / t for step, t in by_seed(at_fit(cell, "steps"), cell["times"]["t_train"])
+        ],
+    }
+
+
+def changed_note(result: dict) -> str:
+    cells = result["cells"]
+    others = by_cell({n: c for n, c in cells.items() if n != "off"}, lambda cell: cell["at_fit"]["values"])
+    return f"sum kernel, as the paper's: {digits(at_fit(cells['off'], 'sum'))}; {others}"
+
+
+CLAIMS = [
+    Claim("C21", "Without LN, features have changed by the time train is fitted: there is no lazy phase.", source="section 4.1",
+          presets=ALL, paper="notebook, sum kernel, step 200: 267", number=changed, above={"drift at T_train": 5},
+          below={"cosine with the start": 0.9, "checkpoint / T_train": 1.5}, note=changed_note),
+]  # fmt: skip
 
 if __name__ == "__main__":
-    perform("ntk", Ntk, analyse, draw, finding)
+    experiment.main(__name__)

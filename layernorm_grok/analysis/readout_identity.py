@@ -1,4 +1,4 @@
-"""The readout scale is a larger unembedding with a larger learning rate, exactly (paper Eqs 7 to 13; sheet C15, 3.7).
+"""The readout scale is a larger unembedding with a larger learning rate, exactly (paper Eqs 7 to 13).
 
 Logits alpha z U trained at eta, and logits z U' with U' = alpha U at the start, eta alpha and lambda / alpha for U' alone:
 under AdamW with epsilon 0 both are the same run. Everything is computed in float64 from the run's first cell.
@@ -8,15 +8,17 @@ from dataclasses import dataclass, field
 
 import torch
 
-from common import plotting
-from layernorm_grok.analysis._driver import Analysis, over_seeds, perform
-from layernorm_grok.evaluate import Trained
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.experiment import over_seeds
+from layernorm_grok.analysis._compare import ALL
+from layernorm_grok.evaluate import Analysis, Trained
+from layernorm_grok.grid import build
 from layernorm_grok.losses import cross_entropy
-from layernorm_grok.train import build
 
 
 @dataclass
-class Identity(Analysis):
+class Settings(Analysis):
     alphas: list[float] = field(default_factory=lambda: [0.5, 1.5])
     """Readout scales."""
     epsilons: list[float] = field(default_factory=lambda: [0.0, 1e-8])
@@ -45,7 +47,7 @@ def trajectory(
     # foreach=False and the guard below: with epsilon 0 a weight without gradient gives 0/0, which counts as 0.
     optimiser = torch.optim.AdamW(groups, betas=(config.train.beta1, config.train.beta2), eps=eps, foreach=False)
     rows, targets = trained.pairs(seed)[0], trained.targets
-    every, found = torch.arange(config.data.P**2, device=trained.device), []
+    every, logits = torch.arange(config.data.P**2, device=trained.device), []
     for _ in range(steps):
         optimiser.zero_grad()
         (loss_scale * cross_entropy(scale * model(rows).logits, targets[rows]).mean()).backward()
@@ -55,8 +57,8 @@ def trajectory(
             for p, still, before in kept:
                 lost = still & ~p.isfinite()
                 p[lost] = before[lost] * (1 - cell.lr * cell.weight_decay)
-            found.append(scale * model(every).logits)
-    return found
+            logits.append(scale * model(every).logits)
+    return logits
 
 
 def apart(one: list, other: list) -> list[float]:
@@ -64,8 +66,9 @@ def apart(one: list, other: list) -> list[float]:
     return [float((a - b).abs().max() / a.abs().max()) for a, b in zip(one, other, strict=True)]
 
 
-def analyse(trained: Trained, settings: Identity) -> dict:
-    """Distance between the runs by alpha and epsilon; to a run at alpha = 1; and to one whose loss is 3 times larger."""
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: steps, pairs ("alpha=... eps=..." -> alpha, eps, and per step the relative distance of the run at alpha from
+    moved: its twin, plain: a run at alpha = 1, louder: one with three times the loss, learned: its own first step)."""
     result = {}
     for eps in settings.epsilons:
         plains = {seed: trajectory(trained, seed, 1.0, 1.0, 1.0, eps, settings.steps) for seed in trained.seeds}
@@ -75,9 +78,8 @@ def analyse(trained: Trained, settings: Identity) -> dict:
                 scaled = trajectory(trained, seed, alpha, 1.0, 1.0, eps, settings.steps)
                 moved = trajectory(trained, seed, 1.0, alpha, alpha, eps, settings.steps)
                 louder = trajectory(trained, seed, alpha, 1.0, 1.0, eps, settings.steps, loss_scale=3.0)
-                rows.append(
-                    {"moved": apart(scaled, moved), "plain": apart(scaled, plain), "louder": apart(scaled, louder)}
-                )
+                others = {"moved": moved, "plain": plain, "louder": louder, "learned": scaled[:1] * settings.steps}
+                rows.append({key: apart(scaled, other) for key, other in others.items()})
             result[f"alpha={alpha:g} eps={eps:g}"] = {"alpha": alpha, "eps": eps, **over_seeds(rows)}
     return {"pairs": result, "steps": settings.steps}
 
@@ -110,5 +112,28 @@ def finding(result: dict) -> str:
     return "; ".join(f"{name}: {ours:.0e} from its twin, {plain:.0e} from alpha = 1" for name, ours, plain in worst)
 
 
+def distances(result: dict) -> dict[str, list]:
+    """C15, in float64 with epsilon 0, after all steps: how far the run is from its twin and from one with three times the loss
+    (the most over alphas; to be nothing), from one at alpha = 1 and from its own first step (the least; not nothing)."""
+    pairs = [pair for pair in result["pairs"].values() if pair["eps"] == 0]
+
+    def over(key: str, choose) -> list[float]:
+        return [choose(row) for row in by_seed(*(pair[key][-1]["values"] for pair in pairs))]
+
+    names = {
+        "twin": ("moved", max),
+        "3 x loss": ("louder", max),
+        "alpha = 1": ("plain", min),
+        "first step": ("learned", min),
+    }
+    return {f"from {name}": over(key, choose) for name, (key, choose) in names.items()}
+
+
+CLAIMS = [
+    Claim("C15", "Under AdamW with epsilon 0 the readout scale cancels in the update (an identity: this tests the code).",
+          source="Eqs 7 to 13", presets=ALL, paper="exact", number=distances,
+          below={"from twin": 1e-9, "from 3 x loss": 1e-9}, above={"from alpha = 1": 0.01, "from first step": 0.01}),
+]  # fmt: skip
+
 if __name__ == "__main__":
-    perform("readout_identity", Identity, analyse, draw, finding)
+    experiment.main(__name__)

@@ -1,0 +1,236 @@
+"""When the placements of the norm fit and when they generalise (paper Figs 1, 2a, 3b, 7, 8, and variants of ours)."""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Literal
+
+from common import experiment, plotting
+from common.claims import Claim, by_seed
+from common.config import UserError
+from common.plain import steps
+from layernorm_grok.analysis._cells import cell_result, compared, draw_curves, draw_loss, draw_times, plain_ticks
+from layernorm_grok.analysis._compare import (
+    ALL,
+    LARGE,
+    ORDER,
+    agreements,
+    came,
+    crossings,
+    in_order,
+    placements,
+    ratio,
+)
+from layernorm_grok.analysis._lives import by_cell, chosen, colors, digits, label
+from layernorm_grok.evaluate import Analysis, Trained
+
+
+@dataclass
+class Settings(Analysis):
+    runs: list[str] = field(default_factory=list)
+    """Further runs of the same study whose cells are looked at too."""
+    norm: Literal["layer", "rms"] = "layer"
+    """Norm that the run must have; another one is refused."""
+
+
+def analyse(trained: Trained, settings: Settings) -> dict:
+    """Keys: cells (name -> `_cells.cell_result`; cells of a further run as "run", or "run: cell" where it has several),
+    order (statistics of neighbours, in the order of the cells), train_fraction (share of the pairs trained on).
+
+    Raises UserError for a run with another norm.
+    """
+    if trained.config.model.norm != settings.norm:
+        raise UserError(
+            f"found model.norm {trained.config.model.norm} in {trained.run.path}, expected {settings.norm}; "
+            "give another --run, or --norm"
+        )
+    cells = {name: cell_result(trained, name) for name in chosen(trained, settings)}
+    for run in settings.runs:
+        other = trained.sibling(run)
+        cells |= {run if len(other.cells) == 1 else f"{run}: {n}": cell_result(other, n) for n in other.cells}
+    order = [compared(cells, *pair) for pair in pairwise(cells)]
+    return {"cells": cells, "order": order, "train_fraction": trained.config.data.train_fraction}
+
+
+def draw(result: dict):
+    """Losses, accuracy, the times, and the one against the other."""
+    cells = result["cells"]
+    palette = colors(list(cells))
+    fig, axes = plotting.axes(2, 2, height=4.8)
+    draw_loss(axes[0, 0], cells, palette)
+    draw_curves(axes[0, 1], cells, "test_accuracy", palette)
+    axes[0, 1].set(ylabel="test accuracy", xscale="log", xlabel="step")
+    draw_times(axes[1, 0], cells, palette)
+    draw_scatter(axes[1, 1], cells, palette)
+    return fig
+
+
+def draw_scatter(ax, cells: dict, palette: dict) -> None:
+    """T against T_train, a point per seed; a triangle at the budget where T never came."""
+    for name, cell in cells.items():
+        for fitted, t in by_seed(cell["times"]["t_train"], cell["times"]["t_gen"]):
+            if fitted is not None:
+                style = {"marker": "^", "mfc": "white"} if t is None else {"marker": "o", "mfc": palette[name]}
+                ax.plot(fitted, t or cell["budget"], color=palette[name], ls="", ms=5, **style)
+        ax.plot([], [], "o", color=palette[name], label=label(name))
+    ax.set(xlabel="step: train loss at 0.01", ylabel="T (triangle: never)")
+    if any(t is not None for cell in cells.values() for t in cell["times"]["t_train"]):
+        ax.set(xscale="log", yscale="log")
+        plain_ticks(ax.xaxis)
+        plain_ticks(ax.yaxis)
+
+
+def finding(result: dict) -> str:
+    return crossings(result["cells"])
+
+
+def order(result: dict) -> list[float | None]:
+    """C1, C19, C20: per seed the share of neighbours of M, M+A*, A*, No LN that generalise strictly in this order."""
+    return [in_order(row) for row in placements(result["cells"])]
+
+
+def order_note(result: dict) -> str:
+    """The times, and the paper's own statistic beside them."""
+    losses = ", ".join(f"{name} {result['cells'][name]['times']['gen_loss'] or 'never'}" for name in ORDER)
+    return f"{crossings(result['cells'], ORDER)}; mean test loss at 0.01: {losses}"
+
+
+def fitting_as_generalising(result: dict) -> list[float | None]:
+    """C2: per seed, of the six pairs of the four placements, how many fit train in the order in which they generalise.
+
+    None where one pair cannot be told. A placement that stopped with its train loss still above 0.01 fits later than that.
+    """
+    cells = [result["cells"][name] for name in ORDER]
+    fits = by_seed(*(came(cell, cell["times"]["t_train"]) for cell in cells))
+    pairs = [agreements(*row) for row in zip(fits, placements(result["cells"]), strict=True)]
+    return [None if None in row else float(sum(row)) for row in pairs]
+
+
+def fitting_note(result: dict) -> str:
+    return "T_train " + "; ".join(f"{name} {steps(result['cells'][name]['times']['t_train'])}" for name in ORDER)
+
+
+def deeper(deep: dict, shallow: dict) -> dict[str, list]:
+    """C20: the order of C1, and the slingshots of all four placements per 1000 steps, with three layers less with one."""
+    rates = by_seed(slingshot_rates(deep), slingshot_rates(shallow))
+    return {IN_ORDER["unit"]: order(deep), MORE: [three - one for three, one in rates]}
+
+
+def slingshot_rates(result: dict) -> list[float]:
+    """Per seed the slingshots of the four placements over the steps that they lived, in thousands."""
+    rows = by_seed(*(by_seed(cell["slingshots"], cell["last"]) for cell in (result["cells"][name] for name in ORDER)))
+    return [1000 * sum(len(jumps) for jumps, _ in row) / sum(last for _, last in row) for row in rows]
+
+
+def deeper_note(deep: dict, shallow: dict) -> str:
+    rates = " and ".join(digits(slingshot_rates(result)) for result in (deep, shallow))
+    return f"{order_note(deep)}; slingshots per 1000 steps {rates}"
+
+
+STRONGLY = 0.5
+
+
+def value_path(result: dict) -> dict[str, list]:
+    """C7: ratios of T; of a No LN that never came the budget stands for T where that is enough."""
+    rows = placements(result["cells"], ("mlp-pre", "attn-pre-v", "off"))
+    return {
+        "T(A^v) / T(No LN)": [ratio(value, off, STRONGLY) for _, value, off in rows],
+        "T(A^v) / T(M)": [ratio(value, m, 1) for m, value, _ in rows],
+    }
+
+
+def query_key_path(result: dict) -> list[float | None]:
+    """C8: test accuracy of No LN less that of A^qk at the step at which the first of them generalises, or at their end.
+
+    The first has 0.99 there, so that a tie leaves no more than 0.01. None where one diverged.
+    """
+    cells = [result["cells"][name] for name in ("off", "attn-pre-qk")]
+    accuracy = by_seed(*(cell["curves"]["test_accuracy"] for cell in cells))
+    gaps = []
+    for (off, qk), curves in zip(placements(result["cells"], ("off", "attn-pre-qk")), accuracy, strict=True):
+        if off is None or qk is None:
+            gaps.append(None)
+            continue
+        at = cells[0]["steps"].index(min(off[0], qk[0]))
+        gaps.append(curves[0][at] - curves[1][at])
+    return gaps
+
+
+def query_key_note(result: dict) -> str:
+    cells = {name: result["cells"][name] for name in ("attn-pre-qk", "off")}
+    return f"{crossings(cells)}; test accuracy at the end: {by_cell(cells, lambda cell: cell['final_accuracy'])}"
+
+
+def both_norms(result: dict) -> list[float | None]:
+    """C24: T(M+A^v) / T(M)."""
+    return [ratio(v, m, 1) for v, m in placements(result["cells"], ("pre-v", "mlp-pre"))]
+
+
+def resting(result: dict) -> dict[str, list]:
+    """C25: over the placements that rest, the least and the largest of their levels and the widest of their ranges.
+
+    Level and range: median and interquartile range of test accuracy from T_train half-way to the touch of 0.99 (or to the
+    end), over the train fraction. A placement rests where it is touched no sooner than at twice T_train and did not diverge;
+    None where none does.
+    """
+    columns = {f"{name} / train fraction": [] for name in ("least level", "largest level", "widest range")}
+    for seed in range(len(result["cells"]["off"]["lost"])):
+        cells = [cell for cell in (result["cells"][name] for name in ORDER) if rests(cell, seed)]
+        levels, ranges = (
+            [cell[key]["values"][seed] / result["train_fraction"] for cell in cells]
+            for key in ("plateau_accuracy", "plateau_range")
+        )
+        for column, number in zip(
+            columns.values(),
+            (min(levels, default=None), max(levels, default=None), max(ranges, default=None)),
+            strict=True,
+        ):
+            column.append(number)
+    return columns
+
+
+def rests(cell: dict, seed: int) -> bool:
+    """Is there a plateau: twice T_train or more before 0.99 is touched, with an evaluation between?"""
+    fitted, touch = cell["times"]["t_train"][seed], cell["times"]["first"][seed]
+    known = fitted is not None and not cell["lost"][seed] and cell["plateau_accuracy"]["values"][seed] is not None
+    return known and (touch is None or touch >= 2 * fitted)
+
+
+def resting_note(result: dict) -> str:
+    cells = {name: result["cells"][name] for name in ORDER}
+    return f"train fraction {result['train_fraction']:g}; levels {by_cell(cells, lambda c: c['plateau_accuracy']['values'])}"
+
+
+IN_ORDER = {"unit": "share of neighbours in order", "above": 0.99}
+MORE = "slingshots per 1000 steps, three layers less one"
+
+CLAIMS = [
+    Claim("C1", "Placement orders the speed of grokking: M < M+A* < A* < No LN.", source="Figs 1, 2a", presets=ALL,
+          paper="mean test loss at 0.01: 1425, 3525, 7157, 7807", needs=("ln_position",), number=order, **IN_ORDER,
+          note=order_note),
+    Claim("C2", "Speed of fitting train does not predict speed of fitting test, in either direction.", presets=ALL,
+          source="Fig 1, section 2.3", paper="3 (T_train 148, 214, 231, 317 of A*, M+A*, M, No LN)", needs=("ln_position",),
+          number=fitting_as_generalising, unit="pairs of the four placements in the same order, of 6", within=(2, 4),
+          note=fitting_note),
+    Claim("C7", "LN on the values alone speeds grokking strongly, and less than M.", source="Fig 3b", presets=ALL,
+          paper="0.24, 1.33 (1425, 1891, 7807)", needs=("attn_paths",), number=value_path,
+          below={"T(A^v) / T(No LN)": STRONGLY}, above={"T(A^v) / T(M)": 1},
+          note=lambda result: crossings(result["cells"], ("mlp-pre", "attn-pre-v", "off"))),
+    Claim("C8", "LN on queries and keys alone hurts.", source="Fig 3b", presets=ALL, paper="A^qk never",
+          needs=("attn_paths",), number=query_key_path, above=0.05, note=query_key_note,
+          unit="test accuracy of No LN less A^qk's, when the first of them generalises or at the end"),
+    Claim("C19", "RMSNorm gives the same picture: the order of C1.", source="Fig 7", presets=LARGE,
+          paper="read off: 900, 2500, 6000, 7800", needs=("rmsnorm/rmsnorm",), number=order, **IN_ORDER, note=order_note),
+    Claim("C20", "Three layers of half the width: the order of C1, and more slingshots.", source="Fig 8", presets=LARGE,
+          paper="read off: 1000, 1800, 5000, 6000 to 8000", needs=("depth3/depth3", "ln_position"), number=deeper,
+          above={IN_ORDER["unit"]: IN_ORDER["above"], MORE: 0}, note=deeper_note),
+    Claim("C24", "M+A^v is faster still than M.", source="authors' notebooks", presets=ALL, paper="0.68 (964, 1425)",
+          needs=("attn_paths",), number=both_norms, unit="T(M+A^v) / T(M)", below=1,
+          note=lambda result: crossings(result["cells"], ("pre-v", "mlp-pre"))),
+    Claim("C25", "Before grokking, test accuracy rests near the train fraction, whatever the placement.",
+          source="authors' notebooks", presets=ALL, needs=("ln_position",), number=resting,
+          paper="fraction 0.3: A* .26 to .28, M+A* .305, M .30, No LN .21", above={"least level / train fraction": 0.75},
+          below={"largest level / train fraction": 1.25, "widest range / train fraction": 0.25}, note=resting_note),
+]  # fmt: skip
+
+if __name__ == "__main__":
+    experiment.main(__name__)
