@@ -226,8 +226,8 @@ CLAIMS = [
     Claim("C24", "M+A^v is faster still than M.", source="authors' notebooks", presets=ALL, paper="0.68 (964, 1425)",
           needs=("attn_paths",), number=both_norms, unit="T(M+A^v) / T(M)", below=1,
           note=lambda result: crossings(result["cells"], ("pre-v", "mlp-pre"))),
-    Claim("C25", "Before grokking, test accuracy rests near the train fraction, whatever the placement.",
-          source="authors' notebooks", presets=ALL, needs=("ln_position",), number=resting,
+    Claim("C25", "Before grokking, test accuracy rests near the train fraction, in every placement that groks at twice T_train "
+          "or later.", source="authors' notebooks", presets=ALL, needs=("ln_position",), number=resting,
           paper="fraction 0.3: A* .26 to .28, M+A* .305, M .30, No LN .21", above={"least level / train fraction": 0.75},
           below={"largest level / train fraction": 1.25, "widest range / train fraction": 0.25}, note=resting_note),
 ]  # fmt: skip

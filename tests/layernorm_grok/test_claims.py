@@ -298,6 +298,8 @@ def test_update_norms_are_judged_after_the_first_step():
     only_at_first = updates(0.1, 0.1, 0.1, early=(0.9, 0.2, 0.1))
     assert judged(14, flat, only_at_first) == C
     assert judged(14, flat, updates(0.9, 0.2, 0.1, lost=True)) == I
+    steep["cells"]["alpha=0.5"] |= {"steps": [1, 100], "curves": {"update_norm": [[0.9, 0.9]] * 3}}
+    assert judged(14, flat, steep) == R
 
 
 def ranked(*ranks, lost=False) -> dict:

@@ -13,8 +13,8 @@ QUICK = Path(__file__).parents[2] / "layernorm_grok/configs/quick.yaml"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("seed", [0, 3])
-def test_m_generalises_while_no_ln_has_only_memorised_from_a_listed_and_from_another_seed(seed, tmp_path):
+@pytest.mark.parametrize("seed", [0, 11])
+def test_m_generalises_while_no_ln_has_only_memorised_from_a_tuning_and_from_a_held_out_seed(seed, tmp_path):
     values = {"root": str(tmp_path), "seeds": [seed], "device": "cpu", "grid.placement": ["mlp-pre", "off"]}
     settings = config.parse(Config, [f"--config={QUICK}", *flags(values | {"train.steps": 1500})])
     main(settings)
