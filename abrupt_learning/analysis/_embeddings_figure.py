@@ -10,13 +10,7 @@ from common import plotting
 
 # Red is negative, darker is larger; none is so pale that it is lost on white.
 BINS = ListedColormap(colormaps[plotting.SIGNED]([1.0, 0.85, 0.7, 0.3, 0.15, 0.0]))
-ORDERS = {
-    "identity": "as trained",
-    "swap_rows": "2 rows swapped",
-    "swap_columns": "2 columns swapped",
-    "transpose": "transposed",
-    "random": "random order",
-}
+ORDERS = {"identity": "none", "swap_rows": "2 rows", "swap_columns": "2 cols.", "transpose": "transp.", "random": "all"}
 
 
 def _bins(result: dict) -> BoundaryNorm:
@@ -50,16 +44,13 @@ def _token_pca(ax, result: dict) -> None:
 
 
 def _permute(ax, result: dict) -> None:
-    orders = [order for order in ORDERS if order in result["permute"]]
-    for shift, kind in enumerate(("observed", "masked")):
-        cells = [result["permute"][order][f"loss_{kind}"] for order in orders]
-        heights = np.arange(len(orders)) + 0.4 * shift - 0.2
-        ax.barh(heights, [c["mean"] for c in cells], 0.4, color=plotting.PALETTE[kind], label=kind)
-        ax.plot([c["values"] for c in cells], heights, "k.", ms=2)
-    ax.axvline(result["variance"], color=plotting.GREY, ls="--", lw=0.8, label="predicting 0")
-    ax.set_yticks(range(len(orders)), [ORDERS[order] for order in orders])
-    ax.invert_yaxis()
-    ax.set(xscale="log", xlabel="mean squared error")
+    rows = {label: result["permute"][order] for order, label in ORDERS.items() if order in result["permute"]}
+    for kind in ("observed", "masked"):
+        dots = {label: row[f"loss_{kind}"]["values"] for label, row in rows.items()}
+        plotting.seed_dots(ax, dots, plotting.PALETTE[kind], kind)
+    ax.axhline(result["variance"], color=plotting.GREY, ls="--", lw=0.8, label="predicting 0")
+    ax.tick_params(axis="x", labelsize=6)
+    ax.set(yscale="log", xlabel="positions permuted", ylabel="MSE")
     ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=3, fontsize=6, columnspacing=0.8, handlelength=0.8)
 
 
