@@ -121,9 +121,7 @@ def draw_times(ax, cells: dict, palette: dict) -> None:
             ", ".join(words), (cell["budget"], row), (-4, 6), textcoords="offset points", fontsize=6, ha="right"
         )
     ax.set_yticks(range(len(cells)), [label(name) for name in cells])
-    ax.set(
-        xlabel="step (open: train loss 0.01; filled: T; tick: touch of 0.99)", xscale="log" if ax.lines else "linear"
-    )
+    ax.set(xlabel="step (open: T_train; tick: touch; filled: T)", xscale="log" if ax.lines else "linear")
     plain_ticks(ax.xaxis)
     ax.invert_yaxis()
 

@@ -8,7 +8,15 @@ from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.config import UserError
 from common.experiment import over_seeds
-from layernorm_grok.analysis._cells import cell_result, compared, draw_curves, draw_loss, draw_times, draw_updates
+from layernorm_grok.analysis._cells import (
+    cell_result,
+    compared,
+    draw_curves,
+    draw_loss,
+    draw_times,
+    draw_updates,
+    plain_ticks,
+)
 from layernorm_grok.analysis._compare import ALL, crossings, share, swept
 from layernorm_grok.analysis._lives import by_cell, chosen, colors
 from layernorm_grok.analysis.compressibility import measure_of
@@ -72,6 +80,7 @@ def draw_ends(ax, cells: dict, axis: str) -> None:
     ax.set(xlabel=axis.replace("_", " "), ylabel="prelogits at the end (test)", yscale="log")
     if min(values) > 0:
         ax.set_xscale("log")
+        plain_ticks(ax.xaxis)
     ax.legend(ncols=2, loc="lower left", bbox_to_anchor=(0, 1))
 
 

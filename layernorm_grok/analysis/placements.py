@@ -9,17 +9,7 @@ from common.claims import Claim, by_seed
 from common.config import UserError
 from common.plain import steps
 from layernorm_grok.analysis._cells import cell_result, compared, draw_curves, draw_loss, draw_times, plain_ticks
-from layernorm_grok.analysis._compare import (
-    ALL,
-    LARGE,
-    ORDER,
-    agreements,
-    came,
-    crossings,
-    in_order,
-    placements,
-    ratio,
-)
+from layernorm_grok.analysis._compare import ALL, LARGE, ORDER, agreements, came, crossings, in_order, placements, ratio
 from layernorm_grok.analysis._lives import by_cell, chosen, colors, digits, label
 from layernorm_grok.evaluate import Analysis, Trained
 
@@ -179,11 +169,8 @@ def resting(result: dict) -> dict[str, list]:
             [cell[key]["values"][seed] / result["train_fraction"] for cell in cells]
             for key in ("plateau_accuracy", "plateau_range")
         )
-        for column, number in zip(
-            columns.values(),
-            (min(levels, default=None), max(levels, default=None), max(ranges, default=None)),
-            strict=True,
-        ):
+        row = (min(levels), max(levels), max(ranges)) if cells else (None,) * 3
+        for column, number in zip(columns.values(), row, strict=True):
             column.append(number)
     return columns
 
