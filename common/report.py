@@ -116,8 +116,8 @@ def bound_text(bound: dict) -> str:
     """A bound in words: "> 0.99", "from 1 to 2"."""
     value = bound["value"]
     if bound["kind"] == "within":
-        return f"from {value[0]:g} to {value[1]:g}"
-    return f"{'>' if bound['kind'] == 'above' else '<'} {value:g}"
+        return f"from {value[0]:.3g} to {value[1]:.3g}"
+    return f"{'>' if bound['kind'] == 'above' else '<'} {value:.3g}"
 
 
 def headline(column: Sequence) -> dict:
