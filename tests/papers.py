@@ -9,6 +9,7 @@ import importlib
 import json
 import re
 import shlex
+from dataclasses import fields
 from pathlib import Path
 from types import ModuleType
 
@@ -59,6 +60,15 @@ def make_study(paper: str, root: Path) -> Path:
         settings = config.parse(train.Config, [f"--config={smoke}", *flags(shared | {"name": name} | values)])
         experiment.train(settings, train.fit)
     return study
+
+
+def perform(paper: str, name: str, study: Path) -> None:
+    """Run an experiment on its run of the smoke study, with cheap settings."""
+    module = script(paper, name)
+    own = {field.name for field in fields(module.Settings)}
+    argv = [f"--config={ROOT / paper / 'configs' / name}.yaml", f"--run={study / home(paper, name)}"]
+    argv += ["--device=cpu", "--threads=1", *flags({k: v for k, v in smoke_of(paper).SMALL.items() if k in own})]
+    experiment.perform(module, name, config.parse(module.Settings, argv))
 
 
 def assert_header_is_whole(path: Path) -> None:

@@ -10,4 +10,4 @@ RUNS = {
     "mixture": SHORT | {"data.sizes": [[3, 3], [4, 4]], "train.evaluate_every": 5},
     "components": SHORT | PARTS | {"train.start_from": "{study}/main"},
 }
-SMALL = {"runs": ["main", "control"]}
+SMALL = {"runs": ["main", "control"], "matrices": 64}
