@@ -63,6 +63,10 @@ class Trained(experiment.Trained):
             return max([s for s in self.steps if s <= target], default=self.steps[0])
         return min([s for s in self.steps if s >= target], default=self.steps[-1])
 
+    def milestones(self, names: list[str]) -> dict:
+        """Steps of milestones by name: {values, mean, error} over seeds."""
+        return experiment.over_seeds([{name: self.milestone(seed, name) for name in names} for seed in self.seeds])
+
     def model(self, seed: int, step: int | str = "end") -> nn.Module:
         """The model of a seed at a step or milestone, in evaluation mode, without gradients.
 
@@ -100,6 +104,11 @@ def predict(model: nn.Module, ids: Tensor, hook: Hook | None = None, chunk: int 
     if hook is not None:
         return model(ids, hook)
     return torch.cat([model(part) for part in ids.split(chunk)])
+
+
+def rounded(values: Tensor) -> list:
+    """Nested lists with four decimals, for a result's curves and pictures."""
+    return values.double().round(decimals=4).tolist()
 
 
 def losses(prediction: Tensor, batch: Batch) -> dict[str, float]:

@@ -1,4 +1,4 @@
-"""The figure of the analysis `embeddings`: a row of panels for tokens, one for positions, one per progress experiment."""
+"""The figure of `embeddings`: rows of panels for tokens and for positions, and a row of checkpoints for each."""
 
 import numpy as np
 from matplotlib import colormaps
@@ -8,39 +8,34 @@ from matplotlib.figure import Figure
 
 from common import plotting
 
-# Red is negative, darker is larger; none is so pale that it is lost on white.
+# Six bins: red is negative, darker is larger; none is so pale that it is lost on white.
 BINS = ListedColormap(colormaps[plotting.SIGNED]([1.0, 0.85, 0.7, 0.3, 0.15, 0.0]))
 ORDERS = {"identity": "none", "swap_rows": "2 rows", "swap_columns": "2 cols.", "transpose": "transp.", "random": "all"}
 
 
-def _bins(result: dict) -> BoundaryNorm:
-    """Six bins of one width over the range of values."""
-    edge = max(abs(v) for v in result["values"])
-    return BoundaryNorm(np.linspace(-edge, edge, 7), 6)
-
-
-def _token_norm(ax, result: dict) -> None:
-    plotting.seed_lines(ax, result["values"], result["token_norm"]["norms"], "mean", plotting.BLUE)
-    ax.set(
-        xlabel="value $v$", ylabel="norm $|e(v)|$", title=f"tokens: symmetry {_mean(result['token_norm']['symmetry'])}"
-    )
-
-
-def _mean(score: dict) -> str:
+def _score(score: dict) -> str:
     return "undefined" if score["mean"] is None else f"{score['mean']:.2f}"
 
 
-def _tokens(ax, result: dict, points: list) -> None:
-    ax.scatter(*np.array(points).T, s=9, c=result["values"], cmap=BINS, norm=_bins(result), linewidths=0)
+def _tokens(ax, result: dict, points: list) -> BoundaryNorm:
+    """A dot per value; returns the bins of one width that colour it."""
+    edge = max(abs(v) for v in result["values"])
+    bins = BoundaryNorm(np.linspace(-edge, edge, 7), 6)
+    ax.scatter(*np.transpose(points), s=9, c=result["values"], cmap=BINS, norm=bins, linewidths=0)
+    return bins
 
 
-def _token_pca(ax, result: dict) -> None:
-    pca = result["token_pca"]
-    _tokens(ax, result, pca["map"])
-    bar = ax.figure.colorbar(ScalarMappable(_bins(result), BINS), ax=ax, label="value $v$", format="%.2g", aspect=30)
-    bar.ax.tick_params(labelsize=6)
-    ax.set(xlabel="component 1", ylabel="component 2")
-    ax.set_title(f"tokens: sign {_mean(pca['sign'])}, size {_mean(pca['magnitude'])}")
+def _positions(ax, result: dict, points: list, by: str) -> None:
+    """Each cell written as the number of its column or row."""
+    rows, columns = result["grid"]
+    colors = plotting.ordered(columns if by == "column" else rows)
+    for cell, (x, y) in enumerate(points):
+        number = cell % columns if by == "column" else cell // columns
+        ax.text(x, y, number + 1, color=colors[number], fontsize=6.5, ha="center", va="center", weight="bold")
+    ax.update_datalim(points)
+    ax.autoscale_view()
+    ax.margins(0.1)
+    ax.set(xticks=[], yticks=[])
 
 
 def _permute(ax, result: dict) -> None:
@@ -54,87 +49,58 @@ def _permute(ax, result: dict) -> None:
     ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=3, fontsize=6, columnspacing=0.8, handlelength=0.8)
 
 
-def _position_norm(ax, result: dict) -> None:
-    norms = result["position_norm"]["norms"]
-    plotting.seed_lines(ax, range(1, len(norms[0]) + 1), norms, "mean", plotting.BLUE)
-    ax.set(xlabel="cell, row by row", ylabel="norm of position", title="positions")
+def _token_row(part, result: dict) -> None:
+    norm, pca, permute = part.subplots(1, 3)
+    scores = result["tokens"]["end"]
+    plotting.seed_lines(norm, result["values"], result["norms"]["tokens"], "mean", plotting.BLUE)
+    norm.set(xlabel="value $v$", ylabel="norm $|e(v)|$", title=f"tokens: symmetry {_score(scores['symmetry'])}")
+    bins = _tokens(pca, result, result["maps"]["tokens"]["end"])
+    bar = part.colorbar(ScalarMappable(bins, BINS), ax=pca, label="value $v$", format="%.2g", aspect=30)
+    bar.ax.tick_params(labelsize=6)
+    sign, size = (_score(scores["own_axes"][name]) for name in ("sign", "magnitude"))
+    pca.set(xlabel="component 1", ylabel="component 2", title=f"tokens: sign {sign}, size {size}")
+    _permute(permute, result)
 
 
-def _positions(ax, result: dict, points: list, by: str) -> None:
-    """The picture with each cell written as the number of its column or row."""
-    rows, columns = result["grid"]
-    colors = plotting.ordered(columns if by == "column" else rows)
-    for cell, (x, y) in enumerate(points):
-        number = cell % columns if by == "column" else cell // columns
-        ax.text(x, y, number + 1, color=colors[number], fontsize=6.5, ha="center", va="center", weight="bold")
-    ax.update_datalim(points)
-    ax.autoscale_view()
-    ax.margins(0.1)
-    ax.set(xticks=[], yticks=[])
+def _position_row(part, result: dict) -> None:
+    norm, *axs = part.subplots(1, 3)
+    norms = result["norms"]["positions"]
+    plotting.seed_lines(norm, range(1, len(norms[0]) + 1), norms, "mean", plotting.BLUE)
+    norm.set(xlabel="cell, row by row", ylabel="norm of position", title="positions")
+    for ax, by in zip(axs, ("column", "row"), strict=True):
+        _positions(ax, result, result["maps"]["positions"]["end"], by)
+        near, chance = result["positions"]["end"][by]["mean"], result["chance"][by]
+        ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2", title=f"by {by}: {near:.0%} (chance {chance:.0%})")
 
 
-def _position_tsne(by: str):
-    def panel(ax, result: dict) -> None:
-        near = result["position_tsne"]
-        _positions(ax, result, near["map"], by)
-        ax.set(xlabel="t-SNE 1", ylabel="t-SNE 2")
-        ax.set_title(f"by {by}: {near[by]['mean']:.0%} (chance {near['chance'][by]:.0%})")
-
-    return panel
+def _token_progress(axs, result: dict) -> None:
+    for ax, (name, points) in zip(axs, result["maps"]["tokens"].items(), strict=True):
+        _tokens(ax, result, points)
+        sign, size = (_score(result["tokens"][name]["final_axes"][key]) for key in ("sign", "magnitude"))
+        ax.set_title(f"{name}\nsign {sign}\nsize {size}")
+    axs[0].set_ylabel("final component 2")
 
 
-def _token_progress(ax, result: dict, name: str) -> None:
-    scores = result["token_progress"]["scores"][name]["final_axes"]
-    _tokens(ax, result, result["token_progress"]["maps"][name])
-    ax.set_title(f"{name}\nsign {_mean(scores['sign'])}\nsize {_mean(scores['magnitude'])}")
-
-
-def _clearer(result: dict) -> str:
-    """Column or row, whichever the final positions cluster by."""
-    end = result["position_progress"]["scores"]["end"]
-    return max(("column", "row"), key=lambda by: end[by]["mean"])
-
-
-def _position_progress(ax, result: dict, name: str) -> None:
-    scores = result["position_progress"]["scores"][name]
-    _positions(ax, result, result["position_progress"]["maps"][name], _clearer(result))
-    ax.set_title(f"{name}\ncolumn {scores['column']['mean']:.0%}\nrow {scores['row']['mean']:.0%}")
-
-
-def _single(part, result: dict, panels: list) -> None:
-    for ax, panel in zip(np.atleast_1d(part.subplots(1, len(panels))), panels, strict=True):
-        panel(ax, result)
-
-
-def _progress(part, result: dict, panel, maps: dict, labels: tuple[str, str]) -> None:
-    """One panel per checkpoint, all on the same axes."""
-    axs = np.atleast_1d(part.subplots(1, len(maps), sharex=True, sharey=True))
-    for ax, name in zip(axs, maps, strict=True):
-        panel(ax, result, name)
-    axs[0].set_ylabel(labels[1])
-    part.supxlabel(labels[0], fontsize="medium")
-
-
-TOKENS = {"token_norm": [_token_norm], "token_pca": [_token_pca], "permute": [_permute]}
-POSITIONS = {"position_norm": [_position_norm], "position_tsne": [_position_tsne("column"), _position_tsne("row")]}
-PROGRESS = {
-    "token_progress": (_token_progress, "final component 1", lambda result: "final component 2"),
-    "position_progress": (_position_progress, "t-SNE 1", lambda result: f"t-SNE 2, by {_clearer(result)}"),
-}
+def _position_progress(axs, result: dict) -> None:
+    """By column or by row, whichever the final positions cluster by."""
+    scores = result["positions"]
+    clearer = max(("column", "row"), key=lambda by: scores["end"][by]["mean"])
+    for ax, (name, points) in zip(axs, result["maps"]["positions"].items(), strict=True):
+        _positions(ax, result, points, clearer)
+        ax.set_title(f"{name}\ncolumn {scores[name]['column']['mean']:.0%}\nrow {scores[name]['row']['mean']:.0%}")
+    axs[0].set_ylabel(f"t-SNE 2, by {clearer}")
 
 
 def draw(result: dict) -> Figure:
-    """The rows whose experiments were done; scatter pictures show one seed, numbers are means over seeds."""
+    """Scatter pictures show one seed, numbers are means over seeds."""
     plotting.style()
-    single = [[p for name in row if name in result for p in row[name]] for row in (TOKENS, POSITIONS)]
-    single = [panels for panels in single if panels]
-    progress = [name for name in PROGRESS if name in result]
-    heights = [1.9] * len(single) + [1.7] * len(progress)
+    heights = (1.9, 1.9, 1.7, 1.7)
     figure = Figure(figsize=(plotting.FULL, sum(heights)), layout="constrained")
-    parts = iter(np.atleast_1d(figure.subfigures(len(heights), height_ratios=heights)))
-    for panels in single:
-        _single(next(parts), result, panels)
-    for name in progress:
-        panel, x, y = PROGRESS[name]
-        _progress(next(parts), result, panel, result[name]["maps"], (x, y(result)))
+    tokens, positions, *progress = figure.subfigures(4, height_ratios=heights)
+    _token_row(tokens, result)
+    _position_row(positions, result)
+    panels = (_token_progress, "final component 1"), (_position_progress, "t-SNE 1")
+    for part, (panel, label) in zip(progress, panels, strict=True):
+        panel(part.subplots(1, len(result["steps"]), sharex=True, sharey=True, squeeze=False)[0], result)
+        part.supxlabel(label, fontsize="medium")
     return figure

@@ -4,8 +4,7 @@ Groups come from the attention scores of the seed's own heads, since no two seed
 """
 
 import math
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,7 +13,7 @@ from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.analysis._points import loss_points
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.attention_scores import KINDS, chance, head_scores, kinds
-from abrupt_learning.estimators.interventions import ablate, predict_variants, record
+from abrupt_learning.estimators.interventions import ABLATIONS, ablate, head_sets, predict_variants, record
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim
@@ -24,10 +23,6 @@ from common.experiment import over_seeds
 
 @dataclass
 class Settings(Analysis):
-    kinds: list[Literal["uniform", "batch_mean", "zero"]] = field(
-        default_factory=lambda: ["uniform", "batch_mean", "zero"]
-    )
-    """What replaces a head's attention map: 1/N everywhere, its mean over the batch, or 0 everywhere."""
     milestone: str = "end"
     """Checkpoint to ablate."""
     threshold: float = 0.25
@@ -38,43 +33,29 @@ class Settings(Analysis):
     """Matrices of the test, and the batch that batch_mean averages over."""
 
 
-def named(groups: dict[str, Tensor]) -> dict[str, Tensor]:
-    """Sets of heads, masks (L, H), by name: groups, every layer, all, every single head."""
-    layers, heads = groups["row"].shape
-    single = torch.eye(layers * heads, dtype=torch.bool, device=groups["row"].device).view(layers, heads, layers, heads)
-    return {
-        **{f"{name} heads": group for name, group in groups.items()},
-        **{f"layer {layer + 1}": single[layer].any(0) for layer in range(layers)},
-        "all heads": torch.ones_like(groups["row"]),
-        **{f"layer {la + 1} head {h + 1}": single[la, h] for la in range(layers) for h in range(heads)},
-    }
-
-
 def matched(groups: dict[str, Tensor], draws: int) -> dict[str, dict[str, Tensor]]:
     """Sets of equally many heads: group -> its own, others (neither row nor column heads) -> masks (draws, L, H).
 
     As many as there are of both; none, and so masks without a head, where either is missing.
     """
-    lines = {name: groups[name].flatten().nonzero()[:, 0].cpu() for name in ("row", "column")}
-    pools = {"others": (~(groups["row"] | groups["column"])).flatten().nonzero()[:, 0].cpu()}
-    draw = generator("cpu", 0, "matched heads")
+    draw, shape = generator("cpu", 0, "matched heads"), groups["row"].shape
 
     def some(pool: Tensor, number: int) -> Tensor:
-        chosen = torch.zeros(draws, groups["row"].numel(), dtype=torch.bool)
+        numbers, chosen = pool.flatten().nonzero()[:, 0], torch.zeros(draws, pool.numel(), dtype=torch.bool)
         for row in chosen:
-            row[pool[torch.randperm(len(pool), generator=draw)[:number]]] = True
-        return chosen.unique(dim=0).view(-1, *groups["row"].shape).to(groups["row"].device)
+            row[numbers[torch.randperm(len(numbers), generator=draw)[:number]]] = True
+        return chosen.unique(dim=0).view(-1, *shape)
 
-    sizes = {name: min(len(own), len(pools["others"])) for name, own in lines.items()}
-    return {
-        name: {"own": some(own, sizes[name]), "others": some(pools["others"], sizes[name])}
-        for name, own in lines.items()
-    }
+    others, sets = ~(groups["row"] | groups["column"]), {}
+    for name in ("row", "column"):
+        number = min(int(groups[name].sum()), int(others.sum()))
+        sets[name] = {"own": some(groups[name], number), "others": some(others, number)}
+    return sets
 
 
 def ablations(model, batch: Batch, sets: dict[str, Tensor], kind: str) -> dict[str, dict]:
     """Losses with each set ablated; None where a set has no head."""
-    heads = torch.stack(list(sets.values()))
+    heads = torch.stack(list(sets.values())).to(batch.ids.device)
     outputs = predict_variants(model, batch.ids, len(heads), lambda chosen: ablate(heads[chosen], kind))
     results = {name: losses(output, batch) for name, output in zip(sets, outputs, strict=True)}
     return {name: row if sets[name].any() else dict.fromkeys(row) for name, row in results.items()}
@@ -85,7 +66,9 @@ def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> tu
     model, columns = trained.model(seed, settings.milestone), trained.data.sizes[0][1]
     scores = head_scores(record(model, batch.ids, "attention")["attention"], batch.observed, columns)
     groups = kinds(scores, chance(batch.observed, columns), settings.threshold)
-    sets, equal = named(groups), matched(groups, settings.draws)
+    groups = {name: group.cpu() for name, group in groups.items()}
+    sets = {f"{name} heads": group for name, group in groups.items()} | head_sets(*groups["row"].shape)
+    equal = matched(groups, settings.draws)
 
     def without(heads: Tensor) -> float | None:
         """Mean L_mask without each of some sets of heads (sets, L, H) made uniform; None if they have no head."""
@@ -95,22 +78,20 @@ def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> tu
     numbers = {
         "step": trained.milestone(seed, settings.milestone),
         "intact": losses(predict(model, batch.ids), batch),
-        "ablated": {kind: ablations(model, batch, sets, kind) for kind in settings.kinds},
+        "ablated": {kind: ablations(model, batch, sets, kind) for kind in ABLATIONS},
         "matched": {name: {kind: without(heads) for kind, heads in pair.items()} for name, pair in equal.items()},
     }
     return numbers, {name: (group.nonzero() + 1).tolist() for name, group in groups.items()}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: batch_size, variance; groups -> seed -> group -> [layer, head] from 1; step; intact -> loss, ablated -> kind ->
+    """Keys: variance; groups -> seed -> group -> [layer, head] from 1; step; intact -> loss, ablated -> kind ->
     set of heads -> loss, matched -> row, column -> own, others (L_mask without equally many of them, uniform): {values,
     mean, error} over seeds, None where there is no such head.
     """
     batch = trained.matrices(settings.matrices)
     rows, groups = zip(*(of_seed(trained, settings, batch, seed) for seed in trained.seeds), strict=True)
-    return {"batch_size": settings.matrices, "variance": trained.data.variance, "groups": list(groups)} | over_seeds(
-        list(rows)
-    )
+    return {"variance": trained.data.variance, "groups": groups} | over_seeds(rows)
 
 
 def fold(result: dict, kind: str, name: str, seed: int) -> tuple[float, float] | None:
@@ -153,14 +134,13 @@ def draw(result: dict):
 
 
 def finding(result: dict) -> str:
-    kind, parts = result["settings"]["kinds"][0], []
+    parts = []
     for name in [f"{group} heads" for group in KINDS]:
-        changes = (fold(result, kind, name, seed) for seed in range(len(result["groups"])))
-        seeds = [change for change in changes if change]
-        if seeds:
+        changes = (fold(result, "uniform", name, seed) for seed in range(len(result["groups"])))
+        if seeds := [change for change in changes if change]:
             observed, masked = (sum(side) / len(seeds) for side in zip(*seeds, strict=True))
             parts.append(f"{name} x{masked:.1f} and x{observed:.1f} ({len(seeds)} seeds)")
-    return f"{kind} ablation changes L_mask and L_obs: {', '.join(parts)}"
+    return f"uniform ablation changes L_mask and L_obs: {', '.join(parts)}"
 
 
 HARM, SHOWN = "rise of L_mask / Var", "rise of L_obs / of L_mask"

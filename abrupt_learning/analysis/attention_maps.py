@@ -16,79 +16,53 @@ from abrupt_learning.analysis._maps import draw_masks, draw_progress
 from abrupt_learning.data import Batch, from_values
 from abrupt_learning.estimators.attention_scores import FOLLOWED, best, chance, head_scores
 from abrupt_learning.estimators.interventions import record
-from abrupt_learning.evaluate import Analysis, Trained
+from abrupt_learning.evaluate import Analysis, Trained, rounded
 from common import experiment
 from common.claims import Claim, by_seed
-from common.config import UserError
 from common.experiment import over_seeds
 
-DESIGNED = 7  # the size that the paper's masked rows belong to
+HIDDEN_ROWS = {3: 1, 6: 5}
+"""Hidden row of 7 -> the one cell it shows, counted from 1 (Figs 5, 23)."""
 
 
 @dataclass
 class Settings(Analysis):
     milestones: list[str] = field(default_factory=lambda: ["early", "before", "after", "late", "end"])
     """Where to look; the paper's Fig 22 has steps 4000, 14000, 16000 and 20000 of 50000."""
-    masks: list[str] = field(default_factory=lambda: ["none", "row", "col"])
-    """none: the run's own masks. row: two rows hidden but for one cell each. col: the same for columns."""
-    masked_rows: list[int] = field(default_factory=lambda: [3, 6])
-    """Rows (columns, for col) hidden by a structured mask, counted from 1; scaled down where there are fewer than 7."""
-    shown_cells: list[int] = field(default_factory=lambda: [1, 5])
-    """Place of the one cell that each of them shows, counted from 1."""
     matrices: int = 256
     """Matrices that maps and scores are averaged over."""
 
-    def __post_init__(self):
-        if len(self.masked_rows) != len(self.shown_cells):
-            raise ValueError(
-                f"masked_rows {self.masked_rows} and shown_cells {self.shown_cells}: expected one cell per row"
-            )
-        if unknown := sorted(set(self.masks) - {"none", "row", "col"}):
-            raise ValueError(f"masks has {', '.join(unknown)}; expected some of none, row, col")
 
+def structured(size: list[int], kind: str) -> Tensor:
+    """Mask (N,), True where shown: HIDDEN_ROWS (kind row), or such columns (col), hidden but for one cell each.
 
-def index(number: int, length: int) -> int:
-    """0-based index of a row or cell that counts from 1; along fewer than 7 it is scaled, so that 7 stays the last."""
-    if not 1 <= number <= max(length, DESIGNED):
-        raise UserError(
-            f"found masked_rows or shown_cells at {number}, expected 1 to {max(length, DESIGNED)}; "
-            "the paper's: --masked_rows [3,6] --shown_cells [1,5]"
-        )
-    return math.ceil(number * min(length, DESIGNED) / DESIGNED) - 1
-
-
-def structured(size: list[int], settings: Settings, kind: str) -> Tensor:
-    """Mask (N,), True where shown: whole rows (kind row) or columns (kind col) hidden but for one cell each."""
+    Along fewer than 7 rows or cells they are scaled, so that 7 stays the last.
+    """
     m, n = size
     if kind == "col":
-        return structured([n, m], settings, "row").view(n, m).T.flatten()
+        return structured([n, m], "row").view(n, m).T.flatten()
     observed = torch.ones(m, n, dtype=torch.bool)
-    for row, cell in zip(settings.masked_rows, settings.shown_cells, strict=True):
-        observed[index(row, m)] = False
-        observed[index(row, m), index(cell, n)] = True
+    for row, cell in HIDDEN_ROWS.items():
+        i, j = (math.ceil(number * min(length, 7) / 7) - 1 for number, length in ((row, m), (cell, n)))
+        observed[i] = False
+        observed[i, j] = True
     return observed.flatten()
 
 
 def batches(trained: Trained, settings: Settings) -> dict[str, Batch]:
-    """The same matrices under each kind of mask; a structured mask is one for the whole batch."""
+    """The same matrices under the run's own masks (none) and under structured ones, the same for the whole batch."""
     own = trained.matrices(settings.matrices)
-    result = {}
-    for kind in settings.masks:
-        if kind == "none":
-            result[kind] = own
-        else:
-            observed = structured(trained.data.sizes[0], settings, kind).to(trained.device)
-            result[kind] = from_values(own.target, observed.expand(len(own.ids), -1), trained.data)
-    return result
+    masks = {kind: structured(trained.data.sizes[0], kind).to(trained.device) for kind in ("row", "col")}
+    hidden = {kind: from_values(own.target, mask.expand_as(own.observed), trained.data) for kind, mask in masks.items()}
+    return {"none": own} | hidden
 
 
-def rounded(values: Tensor) -> list:
-    """Nested lists with four decimals, for the result file."""
-    return values.double().round(decimals=4).tolist()
+def of_head(row: dict[str, Tensor], head: tuple[int, int]) -> dict[str, float]:
+    return {name: float(score[head]) for name, score in row.items()}
 
 
-def look(trained: Trained, settings: Settings, tests: dict[str, Batch], seed: int) -> tuple[dict, dict]:
-    """Of one seed, by kind of mask and milestone: scores (L, H) by name, and maps (L, H, N, N)."""
+def of_seed(trained: Trained, settings: Settings, tests: dict[str, Batch], seed: int) -> tuple[dict, dict, dict]:
+    """Numbers as in `analyse`; scores by mask and milestone; maps (L, H, N, N) at the last one, and of followed heads."""
     scores, maps = ({kind: {} for kind in tests} for _ in range(2))
     for at in settings.milestones:
         model = trained.model(seed, at)
@@ -96,33 +70,21 @@ def look(trained: Trained, settings: Settings, tests: dict[str, Batch], seed: in
             attention = record(model, batch.ids, "attention")["attention"]
             scores[kind][at] = head_scores(attention, batch.observed, trained.data.sizes[0][1])
             maps[kind][at] = attention.mean(1)
-    return scores, maps
-
-
-def numbers(scores: dict, followed: dict[str, tuple[int, int]]) -> dict:
-    """Of one seed: the highest scores of any head, and all scores of the heads that are followed."""
+    followed = best(scores["none"][at])
 
     def each(pick) -> dict:
         return {kind: {at: pick(row) for at, row in rows.items()} for kind, rows in scores.items()}
 
-    def of_head(row: dict[str, Tensor], head: tuple[int, int]) -> dict[str, float]:
-        return {name: float(score[head]) for name, score in row.items()}
-
-    return {
+    numbers = {
         "heads": {name: {"layer": layer + 1, "head": head + 1} for name, (layer, head) in followed.items()},
         "maximum": each(lambda row: {name: float(row[key].max()) for name, key in FOLLOWED.items()}),
         "followed": each(lambda row: {name: of_head(row, head) for name, head in followed.items()}),
-        "scores": each(lambda row: {name: rounded(score) for name, score in row.items()}),
     }
-
-
-def pictures(maps: dict, followed: dict[str, tuple[int, int]], last: str) -> dict:
-    """Of one seed: every map at the last milestone, and those of the followed heads at all, under the first mask."""
-    own = next(iter(maps.values()))
-    return {
-        "grid": {kind: rounded(rows[last]) for kind, rows in maps.items()},
-        "progress": {name: {at: rounded(m[head]) for at, m in own.items()} for name, head in followed.items()},
+    pictures = {
+        "grid": {kind: rounded(rows[at]) for kind, rows in maps.items()},
+        "progress": {name: {at: rounded(m[head]) for at, m in maps["none"].items()} for name, head in followed.items()},
     }
+    return numbers, each(lambda row: {name: rounded(score) for name, score in row.items()}), pictures
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
@@ -131,42 +93,32 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     followed -> mask -> milestone -> followed head -> score: {values, mean, error} over seeds; scores -> seed -> mask ->
     milestone -> score -> (L, H); maps of the seed drawn.
 
-    Followed are, per seed, the heads of the best scores at the last milestone under the first mask.
+    Followed are, per seed, the heads of the best scores at the last milestone under the run's own masks.
     """
-    tests = batches(trained, settings)
-    size, last = trained.data.sizes[0], settings.milestones[-1]
+    tests, size = batches(trained, settings), trained.data.sizes[0]
     shown = next((i for i, seed in enumerate(trained.seeds) if trained.drop(seed).half), 0)
-    rows, steps = [], []
-    for number, seed in enumerate(trained.seeds):
-        scores, maps = look(trained, settings, tests, seed)
-        followed = best(scores[settings.masks[0]][last])
-        rows.append(numbers(scores, followed))
-        steps.append({at: trained.milestone(seed, at) for at in settings.milestones})
-        if number == shown:
-            drawn = pictures(maps, followed, last)
-    scores = [row.pop("scores") for row in rows]
+    rows, scores, maps = zip(*(of_seed(trained, settings, tests, seed) for seed in trained.seeds), strict=True)
     result = {
         "size": size,
         "shown": shown,
-        "steps": over_seeds(steps),
+        "steps": trained.milestones(settings.milestones),
         "chance": {kind: chance(batch.observed, size[1]) for kind, batch in tests.items()},
         "patterns": {kind: batch.observed[0].int().tolist() for kind, batch in tests.items() if kind != "none"},
         **over_seeds(rows),
         "scores": scores,
-        "maps": drawn,
+        "maps": maps[shown],
     }
-    trained.run.figure("attention_maps_progress", draw_progress(result), result | {"scores": None})
-    if result["patterns"]:
-        trained.run.figure("attention_maps_masks", draw_masks(result), result | {"scores": None})
+    for name, picture in (("progress", draw_progress), ("masks", draw_masks)):
+        trained.run.figure(f"attention_maps_{name}", picture(result), result | {"scores": None})
     return result
 
 
 def finding(result: dict) -> str:
-    kind, milestones = result["settings"]["masks"][0], result["settings"]["milestones"]
+    milestones = result["settings"]["milestones"]
     parts = []
     for name in ("row", "column"):
-        first, last = (result["maximum"][kind][milestones[i]][name]["mean"] for i in (0, -1))
-        parts.append(f"own {name} {first:.2f} -> {last:.2f} (chance {result['chance'][kind][name]:.2f})")
+        first, last = (result["maximum"]["none"][milestones[i]][name]["mean"] for i in (0, -1))
+        parts.append(f"own {name} {first:.2f} -> {last:.2f} (chance {result['chance']['none'][name]:.2f})")
     return f"attention of the best head, {milestones[0]} -> {milestones[-1]}: {', '.join(parts)}"
 
 

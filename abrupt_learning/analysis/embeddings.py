@@ -3,10 +3,7 @@
 Scores come from every seed and are taken in the tables themselves; the scatter pictures show the seed of lowest final L_mask.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -14,33 +11,20 @@ from torch import Tensor
 from abrupt_learning.analysis._embeddings_figure import draw as draw
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
 from abrupt_learning.data import Batch, Data
-from abrupt_learning.estimators.geometry import (
-    chance_purity,
-    principal_axes,
-    purity,
-    sign_and_magnitude,
-    symmetry,
-    turned_onto,
-)
+from abrupt_learning.estimators import geometry
 from abrupt_learning.estimators.marginal import entry_shares
 from abrupt_learning.estimators.tsne import tsne
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict, rounded
 from common import experiment
 from common.claims import Claim, by_seed
 from common.device import generator
 from common.experiment import over_seeds
 
-Experiment = Literal[
-    "token_norm", "token_pca", "position_norm", "position_tsne", "token_progress", "position_progress", "permute"
-]
-
 
 @dataclass
 class Settings(Analysis):
-    experiments: list[Experiment] = field(default_factory=lambda: list(EXPERIMENTS))
-    """Which of the seven to do."""
     milestones: list[str] = field(default_factory=lambda: ["early", "middle", "before", "after", "late"])
-    """Checkpoints of the two progress experiments, beside the end; the paper's 4000, 10000, 14000, 16000 and 20000."""
+    """Checkpoints to look at, beside the end; the paper's 4000, 10000, 14000, 16000 and 20000."""
     largest: float = 1.5
     """Values up to this size are looked at, as far as the law and the vocabulary reach."""
     rarest: float = 1e-5
@@ -78,180 +62,123 @@ def structured_orders(rows: int, columns: int) -> dict[str, Tensor]:
     return {name: order.flatten() for name, order in orders.items()}
 
 
-@dataclass
-class Table:
-    """The two tables of one seed at one step, float64 on the CPU: token (T, d) of the values looked at, position (N, d)."""
-
-    token: Tensor
-    position: Tensor
-
-
-class View:
-    """What the experiments look at: the values k (T,), tables[seed][milestone] with the end last, which seed to picture."""
-
-    def __init__(self, trained: Trained, settings: Settings):
-        self.trained, self.settings = trained, settings
-        self.rows, self.columns = trained.data.sizes[0]
-        self.k = trained_values(trained.data, settings.largest, settings.rarest)
-        progress = any(name.endswith("progress") for name in settings.experiments)
-        names = [*(settings.milestones if progress else []), "end"]
-        finals = [trained.drop(seed).final for seed in trained.seeds]
-        self.pictured = finals.index(min(finals))
-        self.steps = [{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]
-
-    @cached_property
-    def tables(self) -> list[dict[str, Table]]:
-        return [
-            {name: self.table(seed, step) for name, step in steps.items()}
-            for seed, steps in zip(self.trained.seeds, self.steps, strict=True)
-        ]
-
-    @cached_property
-    def end(self) -> list[Table]:
-        return [at["end"] for at in self.tables]
-
-    def table(self, seed: int, step: int) -> Table:
-        parts = self.trained.model(seed, step).embeddings
-        token, position = (t.weight.cpu().double() for t in (parts.word_embeddings, parts.position_embeddings))
-        return Table(token[self.k + self.trained.data.half + 1], position[: self.rows * self.columns])
-
-
-def rounded(values: Tensor) -> list:
-    """Nested lists with 4 decimals."""
-    return values.mul(1e4).round().div(1e4).tolist()
-
-
-def token_norm(view: View) -> dict:
-    """|e(v)| of every value, and how alike the norms of v and -v are."""
-    norms = torch.stack([t.token.norm(dim=1) for t in view.end])
-    return {"norms": rounded(norms), "symmetry": over_seeds([symmetry(t.token, view.k) for t in view.end])}
-
-
-def token_pca(view: View) -> dict:
-    """Two principal components of the token vectors, and whether they are sign and magnitude."""
-    fits = [principal_axes(t.token) for t in view.end]
-    scores = [(t.token - mean) @ axes for t, (mean, axes) in zip(view.end, fits, strict=True)]
-    return over_seeds([sign_and_magnitude(s, view.k) for s in scores]) | {"map": rounded(scores[view.pictured])}
-
-
-def position_norm(view: View) -> dict:
-    """Norm of every position vector."""
-    return {"norms": rounded(torch.stack([t.position.norm(dim=1) for t in view.end]))}
-
-
-def position_tsne(view: View) -> dict:
-    """How the position vectors cluster: purity in the table itself, a picture by t-SNE."""
-    chance = chance_purity(view.rows, view.columns)
-    scores = over_seeds([purity(t.position, view.columns) for t in view.end])
-    picture = tsne(view.end[view.pictured].position, view.settings.perplexity)
-    return scores | {"chance": chance, "map": rounded(picture)}
-
-
-def token_progress(view: View) -> dict:
-    """Scores on the final components, centred with the final mean, and on each checkpoint's own components."""
-
-    def scores(table: Table, end: Table) -> dict:
-        fits = {"final_axes": principal_axes(end.token), "own_axes": principal_axes(table.token)}
-        on_axes = {name: sign_and_magnitude((table.token - mean) @ axes, view.k) for name, (mean, axes) in fits.items()}
-        return on_axes | {"symmetry": symmetry(table.token, view.k)}
-
-    pictured = view.tables[view.pictured]
-    mean, axes = principal_axes(pictured["end"].token)
-    maps = {name: rounded((table.token - mean) @ axes) for name, table in pictured.items()}
-    rows = [{name: scores(table, at["end"]) for name, table in at.items()} for at in view.tables]
-    return {"scores": over_seeds(rows), "maps": maps}
-
-
-def position_progress(view: View) -> dict:
-    """Purity at every checkpoint; each picture is a t-SNE of its own, of unit size, turned onto the last one."""
-    pictured = view.tables[view.pictured]
-    pictures = tsne(torch.stack([table.position for table in pictured.values()]), view.settings.perplexity)
-    pictures = pictures / pictures.square().mean((1, 2), keepdim=True).sqrt()
-    maps = {name: rounded(turned_onto(p, pictures[-1])) for name, p in zip(pictured, pictures, strict=True)}
-    rows = [{name: purity(table.position, view.columns) for name, table in at.items()} for at in view.tables]
-    return {"scores": over_seeds(rows), "maps": maps}
-
-
-def permute(view: View) -> dict:
-    """L, L_obs, L_mask for each structured order, and the mean and sd of each over the random ones."""
-    batch = view.trained.matrices(view.settings.matrices)
+def permute(trained: Trained, settings: Settings) -> list[dict]:
+    """Per seed the losses for each structured order, and their means over the random ones."""
+    batch, orders = trained.matrices(settings.matrices), structured_orders(*trained.data.sizes[0])
     draws = generator("cpu", 0, "permutations")
-    cells = view.rows * view.columns
-    random = [torch.randperm(cells, generator=draws) for _ in range(view.settings.permutations)]
+    random = [torch.randperm(batch.ids.shape[1], generator=draws) for _ in range(settings.permutations)]
     rows = []
-    for seed in view.trained.seeds:
-        model = view.trained.model(seed)
-        orders = structured_orders(view.rows, view.columns)
-        row = {name: losses(permuted(model, batch, order), batch) for name, order in orders.items()}
+    for seed in trained.seeds:
+        model = trained.model(seed)
         shuffled = [losses(permuted(model, batch, order), batch) for order in random]
-        row["random"] = {}
-        for name in ("loss", "loss_observed", "loss_masked"):
-            values = torch.tensor([row_of[name] for row_of in shuffled])
-            row["random"] |= {name: float(values.mean()), f"{name}_sd": float(values.std())}
-        rows.append(row)
-    return over_seeds(rows)
+        means = {name: float(torch.tensor([row[name] for row in shuffled]).mean()) for name in shuffled[0]}
+        rows.append({name: losses(permuted(model, batch, order), batch) for name, order in orders.items()})
+        rows[-1]["random"] = means
+    return rows
 
 
-EXPERIMENTS = {
-    function.__name__: function
-    for function in (token_norm, token_pca, position_norm, position_tsne, token_progress, position_progress, permute)
-}
+def tables(trained: Trained, seed: int, milestone: str, k: Tensor) -> tuple[Tensor, Tensor]:
+    """Token vectors (T, d) of the values k (T,), and position vectors (N, d), float64 on the CPU."""
+    parts, (m, n) = trained.model(seed, milestone).embeddings, trained.data.sizes[0]
+    token, position = (t.weight.cpu().double() for t in (parts.word_embeddings, parts.position_embeddings))
+    return token[k + trained.data.half + 1], position[: m * n]
+
+
+def token_scores(token: Tensor, end: Tensor, k: Tensor) -> dict:
+    """Sign, magnitude and symmetry of token vectors, on their own components and on the final ones, centred as those."""
+    axes = {"own_axes": geometry.principal_axes(token), "final_axes": geometry.principal_axes(end)}
+    scores = {name: geometry.sign_and_magnitude((token - mean) @ axis, k) for name, (mean, axis) in axes.items()}
+    return scores | {"symmetry": geometry.symmetry(token, k)}
+
+
+def token_maps(tokens: dict[str, Tensor]) -> dict[str, list]:
+    """Milestone -> points on the final two components."""
+    mean, axes = geometry.principal_axes(tokens["end"])
+    return {name: rounded((token - mean) @ axes) for name, token in tokens.items()}
+
+
+def position_maps(positions: dict[str, Tensor], perplexity: float) -> dict[str, list]:
+    """Milestone -> points: each picture is a t-SNE of its own, of unit size, turned onto the last one."""
+    pictures = tsne(torch.stack(list(positions.values())), perplexity)
+    pictures = pictures / pictures.square().mean((1, 2), keepdim=True).sqrt()
+    turned = (geometry.turned_onto(picture, pictures[-1]) for picture in pictures)
+    return {name: rounded(picture) for name, picture in zip(positions, turned, strict=True)}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: steps -> milestone; values (looked at); grid (rows, columns); variance; pictured_seed; and of each experiment its
-    name -> scores as {values, mean, error} over seeds, beside norms (seed -> row) and maps (points of the seed pictured).
+    """Keys: steps -> milestone; values (looked at); grid (rows, columns); variance; pictured_seed; tokens -> milestone ->
+    own_axes, final_axes -> sign, magnitude, and symmetry; positions -> milestone -> purity by column, row, line; permute ->
+    order -> loss: {values, mean, error} over seeds; chance -> purity; norms -> tokens, positions -> seed -> row;
+    maps -> tokens, positions -> milestone -> points of the seed pictured.
     """
-    view = View(trained, settings)
-    result = {"steps": over_seeds(view.steps), "values": rounded(view.k / 10**trained.data.precision)}
-    result |= {"grid": [view.rows, view.columns], "variance": trained.data.variance}
-    result |= {"pictured_seed": trained.seeds[view.pictured]}
-    return result | {name: EXPERIMENTS[name](view) for name in settings.experiments}
+    (m, n), names = trained.data.sizes[0], [*settings.milestones, "end"]
+    k = trained_values(trained.data, settings.largest, settings.rarest)
+    seen = [{name: tables(trained, seed, name, k) for name in names} for seed in trained.seeds]
+    tokens, positions = ([{at: pair[i] for at, pair in row.items()} for row in seen] for i in (0, 1))
+    finals = [trained.drop(seed).final for seed in trained.seeds]
+    shown = finals.index(min(finals))
+    return {
+        "steps": trained.milestones(names),
+        "values": rounded(k / 10**trained.data.precision),
+        "grid": [m, n],
+        "variance": trained.data.variance,
+        "pictured_seed": trained.seeds[shown],
+        "tokens": over_seeds([{at: token_scores(t, row["end"], k) for at, t in row.items()} for row in tokens]),
+        "positions": over_seeds([{at: geometry.purity(p, n) for at, p in row.items()} for row in positions]),
+        "chance": geometry.chance_purity(m, n),
+        "norms": {
+            name: [rounded(row["end"].norm(dim=1)) for row in rows]
+            for name, rows in (("tokens", tokens), ("positions", positions))
+        },
+        "maps": {
+            "tokens": token_maps(tokens[shown]),
+            "positions": position_maps(positions[shown], settings.perplexity),
+        },
+        "permute": over_seeds(permute(trained, settings)),
+    }
 
 
 def finding(result: dict) -> str:
-    parts = []
-    if "token_norm" in result:
-        parts.append("norms of v and -v correlate {mean:.2f}".format(**result["token_norm"]["symmetry"]))
-    if "token_pca" in result:
-        sign, magnitude = (result["token_pca"][name]["mean"] for name in ("sign", "magnitude"))
-        parts.append(f"two components are sign and magnitude (|r| {sign:.2f}, {magnitude:.2f})")
-    if "position_tsne" in result:
-        near, chance = result["position_tsne"], result["position_tsne"]["chance"]
-        shares = [f"{x} {near[x]['mean']:.0%} (chance {chance[x]:.0%})" for x in ("column", "row")]
-        parts.append(f"nearest position in the same {', '.join(shares)}")
-    if "permute" in result:
-        before, after = (result["permute"][name]["loss_masked"]["mean"] for name in ("identity", "random"))
-        parts.append(f"positions shuffled: L_mask {before:.3f} -> {after:.3f} (Var {result['variance']:.3f})")
-    return "; ".join(parts) or f"drawn: {', '.join(result['settings']['experiments'])}"
+    token, near, chance = result["tokens"]["end"], result["positions"]["end"], result["chance"]
+    sign, magnitude = (token["own_axes"][name]["mean"] for name in ("sign", "magnitude"))
+    shares = [f"{line} {near[line]['mean']:.0%} (chance {chance[line]:.0%})" for line in ("column", "row")]
+    before, after = (result["permute"][name]["loss_masked"]["mean"] for name in ("identity", "random"))
+    return (
+        f"norms of v and -v correlate {token['symmetry']['mean']:.2f}; two components are sign and magnitude "
+        f"(|r| {sign:.2f}, {magnitude:.2f}); nearest position in the same {', '.join(shares)}; "
+        f"positions shuffled: L_mask {before:.3f} -> {after:.3f} (Var {result['variance']:.3f})"
+    )
 
 
 SYMMETRY, SIGN, MAGNITUDE = "correlation of |e(v)| and |e(-v)|", "|r| with sign", "|r| with magnitude"
 
 
 def norm_symmetry(result: dict, loss: dict) -> dict[str, list]:
-    return {SYMMETRY: result["token_norm"]["symmetry"]["values"], **at_end(loss)}
+    return {SYMMETRY: result["tokens"]["end"]["symmetry"]["values"], **at_end(loss)}
 
 
 def token_components(result: dict, loss: dict) -> dict[str, list]:
-    scores = result["token_pca"]
+    scores = result["tokens"]["end"]["own_axes"]
     return {SIGN: scores["sign"]["values"], MAGNITUDE: scores["magnitude"]["values"], **at_end(loss)}
 
 
 PURITY = "nearest neighbours in the same line / chance"
 
 
+def pairs(scores: dict, *names: str) -> list[tuple]:
+    """Per seed two scores by name."""
+    return by_seed(*(scores[name]["values"] for name in names))
+
+
 def position_lines(result: dict, loss: dict) -> dict[str, list]:
     """By row or by column: in a square problem the two are mirror images, and each seed takes one."""
-    near = result["position_tsne"]
-    lines = (over(near[line], near["chance"][line]) for line in ("row", "column"))
+    lines = (over(result["positions"]["end"][line], result["chance"][line]) for line in ("row", "column"))
     return {PURITY: [max(pair) for pair in by_seed(*lines)], **at_end(loss)}
 
 
 def which_lines(result: dict, loss: dict) -> str:
-    near = result["position_tsne"]
-    pairs = by_seed(near["row"]["values"], near["column"]["values"])
-    return "by seed: " + ", ".join("column" if column > row else "row" for row, column in pairs)
+    lines = pairs(result["positions"]["end"], "row", "column")
+    return "by seed: " + ", ".join("column" if column > row else "row" for row, column in lines)
 
 
 MOMENTS = ("middle", "after", "late")
@@ -260,20 +187,11 @@ TOKENS, POSITIONS, MEASURABLE = "share of the tokens' structure", "share of the 
 
 def formed_with_the_drop(result: dict, loss: dict) -> dict[str, list]:
     """Share of each score at 20/15 of t_drop, beyond chance, that is gained between 10/15 and 16/15."""
-    tokens, positions = (result[f"{part}_progress"]["scores"] for part in ("token", "position"))
-    chance = result["position_tsne"]["chance"]
-
-    def share(pick, *names: str, of: Callable[[str], dict], zero: float) -> list:
-        """Per seed, of the sum or the greater of two scores."""
-        scores = [
-            [pick(pair) - zero for pair in by_seed(*(of(at)[name]["values"] for name in names))] for at in MOMENTS
-        ]
-        return [gained(*seed) for seed in by_seed(*scores)]
-
-    return {
-        TOKENS: share(sum, "sign", "magnitude", of=lambda at: tokens[at]["own_axes"], zero=0.0),
-        POSITIONS: share(max, "row", "column", of=lambda at: positions[at], zero=max(chance["row"], chance["column"])),
-    } | at_end(loss)
+    chance = max(result["chance"][line] for line in ("row", "column"))
+    tokens = ([sum(pair) for pair in pairs(result["tokens"][at]["own_axes"], "sign", "magnitude")] for at in MOMENTS)
+    lines = ([max(pair) - chance for pair in pairs(result["positions"][at], "row", "column")] for at in MOMENTS)
+    structures = {TOKENS: tokens, POSITIONS: lines}
+    return {name: [gained(*seed) for seed in by_seed(*scores)] for name, scores in structures.items()} | at_end(loss)
 
 
 def gained(middle: float, after: float, late: float) -> float | None:

@@ -5,8 +5,7 @@ embeddings, feed-forward, its LayerNorm, read-out. Neither holds the output matr
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Literal
+from dataclasses import dataclass
 
 from torch import Tensor, nn
 from torch.func import functional_call
@@ -20,8 +19,15 @@ from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.experiment import over_seeds
 
-Part = Literal["att", "mlp", "att_full", "ff_only", "embeddings", "readout"]
-GROUPS = {"att": "qkv", "att_full": "attention", "ff_only": "mlp", "embeddings": "embedding", "readout": "readout"}
+# Weights moved from one model into the other, the authors' two and finer ones, by group; mlp leaves out attention.
+PARTS = {
+    "att": "qkv",
+    "mlp": "all",
+    "att_full": "attention",
+    "ff_only": "mlp",
+    "embeddings": "embedding",
+    "readout": "readout",
+}
 
 
 @dataclass
@@ -30,17 +36,14 @@ class Settings(Analysis):
     """Milestone of the weights before the drop; the paper's is step 4000."""
     post: str = "end"
     """Milestone of the weights after it; the paper's is step 50000."""
-    parts: list[Part] = field(default_factory=lambda: ["att", "mlp", "att_full", "ff_only", "embeddings", "readout"])
-    """Weights moved from one model into the other: the authors' two, and finer ones."""
     matrices: int = 512
     """Matrices of the test."""
 
 
 def parameters(model: nn.Module, part: str) -> set[str]:
     """Names of the parameters of a part."""
-    if part == "mlp":
-        return component(model, "all") - component(model, "attention")
-    return component(model, GROUPS[part])
+    names = component(model, PARTS[part])
+    return names - component(model, "attention") if part == "mlp" else names
 
 
 def transplanted(host: nn.Module, donor: nn.Module, names: set[str]) -> Callable[[Tensor], Tensor]:
@@ -55,17 +58,14 @@ def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> di
     def tested(model: Callable[[Tensor], Tensor]) -> dict[str, float]:
         return losses(predict(model, batch.ids), batch)
 
-    hybrids = {}
-    for part in settings.parts:
-        names = parameters(pre, part)
-        hybrids[part] = {
-            "pre_to_post": tested(transplanted(post, pre, names)),
-            "post_to_pre": tested(transplanted(pre, post, names)),
-        }
+    def hybrids(names: set[str]) -> dict:
+        ways = {"pre_to_post": transplanted(post, pre, names), "post_to_pre": transplanted(pre, post, names)}
+        return {way: tested(model) for way, model in ways.items()}
+
     return {
         "steps": {"pre": trained.milestone(seed, settings.pre), "post": trained.milestone(seed, settings.post)},
         "parents": {"pre": tested(pre), "post": tested(post)},
-        "hybrids": hybrids,
+        "hybrids": {part: hybrids(parameters(pre, part)) for part in PARTS},
     }
 
 

@@ -4,8 +4,7 @@ Same size, rank and masks as in training. Predicting 0 gives L_mask = E[X_ij^2] 
 1], r s^4 for N(0, s^2), r (2 b^2)^2 for Laplace(0, b).
 """
 
-from dataclasses import dataclass, field, replace
-from typing import Literal
+from dataclasses import dataclass, replace
 
 from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import clamped
@@ -15,45 +14,38 @@ from common.claims import Claim, by_seed
 from common.device import generator
 from common.experiment import over_seeds
 
-Law = Literal["uniform", "gaussian", "laplace"]
-
 
 @dataclass
 class Settings(Analysis):
-    laws: list[Law] = field(default_factory=lambda: list(Law.__args__))
-    """Laws of the factor entries; uniform is on [-1, 1]."""
     gaussian_scale: float = 0.5
     """Standard deviation s of the Gaussian law."""
     laplace_scale: float = 0.25
     """Scale b of the Laplace law."""
-    milestone: str = "end"
-    """Checkpoint to test."""
     matrices: int = 1024
     """Matrices per law."""
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: step; trained_on (law); laws -> law -> variance, zero (L_mask of predicting 0 on these matrices), clamped_share
-    (of entries beyond the vocabulary), losses: {values, mean, error} over seeds.
+    """Keys: trained_on (law); laws -> law -> variance, zero (L_mask of predicting 0 on these matrices), clamped_share (of
+    entries beyond the vocabulary), losses: {values, mean, error} over seeds.
     """
-    changes = {
-        "uniform": {"low": -1.0, "high": 1.0},
-        "gaussian": {"scale": settings.gaussian_scale},
-        "laplace": {"scale": settings.laplace_scale},
-    }
-    models = [trained.model(seed, settings.milestone) for seed in trained.seeds]
-    laws = {}
-    for law in settings.laws:
-        data = replace(trained.data, law=law, **changes[law])
-        batch = trained.matrices(settings.matrices, law=law, **changes[law])
-        laws[law] = {
+    models = [trained.model(seed) for seed in trained.seeds]
+
+    def under(**law) -> dict:
+        data, batch = replace(trained.data, **law), trained.matrices(settings.matrices, **law)
+        return {
             "variance": data.variance,
             "zero": float(batch.target[~batch.observed].square().mean()),
             "clamped_share": clamped(data, generator("cpu", 0, "clamped")),
             "losses": over_seeds([losses(predict(model, batch.ids), batch) for model in models]),
         }
-    steps = over_seeds([trained.milestone(seed, settings.milestone) for seed in trained.seeds])
-    return {"step": steps, "trained_on": trained.data.law, "laws": laws}
+
+    laws = {
+        "uniform": under(law="uniform", low=-1.0, high=1.0),
+        "gaussian": under(law="gaussian", scale=settings.gaussian_scale),
+        "laplace": under(law="laplace", scale=settings.laplace_scale),
+    }
+    return {"trained_on": trained.data.law, "laws": laws}
 
 
 def draw(result: dict):

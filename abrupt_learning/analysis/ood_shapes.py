@@ -1,24 +1,20 @@
 """Matrices of other ranks, row counts and column counts than trained on, beside nuclear-norm minimisation (Fig 19).
 
 One of the three changes at a time. A cell's position is its row-major number, so a model knows no more cells than its
-position table has rows: larger matrices are left out, as null. Entries beyond the vocabulary are clamped, in the input and in
+position table has rows: larger matrices are left out. Entries beyond the vocabulary are clamped, in the input and in
 the target.
 """
 
 from dataclasses import dataclass, field, replace
 
-import torch
-from torch import Tensor
-
+from abrupt_learning.analysis._beside_solver import beside_solver
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
-from abrupt_learning.data import Batch, clamped
-from abrupt_learning.estimators.nuclear_norm import complete
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.data import clamped
+from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment, plotting
 from common.claims import Claim, Missing, by_seed
 from common.config import UserError
 from common.device import generator
-from common.experiment import over_seeds
 
 
 @dataclass
@@ -29,46 +25,29 @@ class Settings(Analysis):
     """Row counts, at the run's own rank and columns."""
     columns: list[int] = field(default_factory=lambda: list(range(2, 11)))
     """Column counts, at the run's own rank and rows."""
-    milestone: str = "end"
-    """Checkpoint to test."""
     matrices: int = 512
     """Matrices per shape."""
     tolerance: float = 1e-4
     """Certified gap of the nuclear-norm solver, in units of the nuclear norm."""
 
 
-def measure(prediction: Tensor, batch: Batch, size: list[int]) -> dict[str, float]:
-    """The losses, and the mean nuclear norm of the predictions (B, m n)."""
-    singular = torch.linalg.svdvals(prediction.unflatten(1, size).double())
-    return losses(prediction, batch) | {"nuclear_norm": float(singular.sum(1).mean())}
-
-
-def shape(trained: Trained, models: list, settings: Settings, size: list[int], rank: int) -> dict:
-    """Every seed's model and nuclear-norm minimisation on the same matrices; None where the model lacks positions."""
-    if size[0] * size[1] > len(models[0].embeddings.position_embeddings.weight):
-        return {"bert": None, "nuclear_norm": None, "truth": None, "copying": None, "clamped_share": None}
-    changes = {"sizes": [size], "rank": rank}
+def point(trained: Trained, models: list, settings: Settings, rows: int, columns: int, rank: int) -> dict:
+    """Every seed's model and nuclear-norm minimisation on the same matrices."""
+    changes = {"sizes": [[rows, columns]], "rank": rank}
     batch = trained.matrices(settings.matrices, **changes)
-    predictions = [predict(model, batch.ids) for model in models]
-    if trained.device.type == "mps":  # no float64 there
-        predictions, batch = [p.cpu() for p in predictions], Batch(*(part.cpu() for part in batch))
-    A, mask = (part.unflatten(1, size) for part in (batch.target, batch.observed))
-    return {
-        "bert": over_seeds([measure(prediction, batch, size) for prediction in predictions]),
-        "nuclear_norm": measure(complete(A, mask, settings.tolerance).X.flatten(1), batch, size),
-        "truth": measure(batch.target, batch, size)["nuclear_norm"],
+    return beside_solver(models, batch, [rows, columns], settings.tolerance) | {
         "copying": float((batch.target * ~batch.observed).square().mean()),
         "clamped_share": clamped(replace(trained.data, **changes), generator("cpu", 0, "clamped")),
     }
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: step; trained_on -> ranks, rows, columns; positions (rows of the table); skipped ((rows, columns, rank) left
-    out); ranks, rows, columns -> points of value, bert -> losses and nuclear_norm: {values, mean, error} over seeds,
-    nuclear_norm (the solver) -> the same, truth (nuclear norm), copying (L of predicting 0 at hidden cells), clamped_share.
+    """Keys: trained_on -> ranks, rows, columns; positions (rows of the table); skipped ((rows, columns, rank) left out);
+    ranks, rows, columns -> points of value, bert -> losses and nuclear_norm: {values, mean, error} over seeds, solver -> the
+    same, truth (nuclear norm), copying (L of predicting 0 at hidden cells), clamped_share.
     """
     (m, n), r = trained.data.sizes[0], trained.data.rank
-    models = [trained.model(seed, settings.milestone) for seed in trained.seeds]
+    models = [trained.model(seed) for seed in trained.seeds]
     positions = len(models[0].embeddings.position_embeddings.weight)
     asked = {
         "ranks": {rank: (m, n, rank) for rank in settings.ranks},
@@ -79,11 +58,13 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     skipped = sorted(key for key in keys if key[0] * key[1] > positions)
     if len(skipped) == len(keys):
         raise UserError(f"found no shape of at most {positions} cells, the run's positions; mend with: --rows '[{m}]'")
-    points = {key: shape(trained, models, settings, list(key[:2]), key[2]) for key in keys}
-    sweeps = {name: [{"value": value, **points[key]} for value, key in sweep.items()] for name, sweep in asked.items()}
-    steps = over_seeds([trained.milestone(seed, settings.milestone) for seed in trained.seeds])
+    points = {key: point(trained, models, settings, *key) for key in keys.difference(skipped)}
+    sweeps = {
+        name: [{"value": value, **points[key]} for value, key in sweep.items() if key in points]
+        for name, sweep in asked.items()
+    }
     own = {"ranks": r, "rows": m, "columns": n}
-    return {"step": steps, "trained_on": own, "positions": positions, "skipped": skipped, **sweeps}
+    return {"trained_on": own, "positions": positions, "skipped": skipped, **sweeps}
 
 
 AXES = {"ranks": "rank $r$", "rows": "rows $m$", "columns": "columns $n$"}
@@ -92,28 +73,24 @@ AXES = {"ranks": "rank $r$", "rows": "rows $m$", "columns": "columns $n$"}
 def panel(ax, points: list[dict], metric: str, reference: str, color: str) -> None:
     """One metric of the model and of nuclear-norm minimisation over a sweep, and a reference line."""
     values = [point["value"] for point in points]
-    seeds = zip(*(point["bert"][metric]["values"] for point in points), strict=True)
-    plotting.seed_lines(ax, values, list(seeds), "BERT", plotting.PALETTE["model"])
-    solver = [point["nuclear_norm"][metric] for point in points]
+    seeds = by_seed(*(point["bert"][metric]["values"] for point in points))
+    plotting.seed_lines(ax, values, seeds, "BERT", plotting.PALETTE["model"])
+    solver = [point["solver"][metric] for point in points]
     ax.plot(values, solver, ".-", label="nuclear norm", color=plotting.PALETTE["baseline"])
     ax.plot(values, [point[reference] for point in points], "--", lw=0.9, label=reference, color=color)
     ax.set_xticks(values)
 
 
 def draw(result: dict):
-    done = {name: [point for point in result[name] if point["bert"]] for name in AXES}
-    done = {name: points for name, points in done.items() if points}
-    errors = [
-        v for points in done.values() for p in points for v in (*p["bert"]["loss"]["values"], p["nuclear_norm"]["loss"])
-    ]
-    lowest, highest = min(errors), max(errors)
-    fig, axs = plotting.axes(ncols=len(done), nrows=2, height=3.9, sharex="col", squeeze=False)
+    """Error and nuclear norm over ranks, rows and columns, whichever have a point."""
+    done = {name: result[name] for name in AXES if result[name]}
+    fig, axs = plotting.axes(ncols=len(done), nrows=2, height=3.9, sharex="col", sharey="row", squeeze=False)
     for (name, points), (error, norm) in zip(done.items(), axs.T, strict=True):
         panel(error, points, "loss", "copying", plotting.GREY)
         panel(norm, points, "nuclear_norm", "truth", plotting.PALETTE["truth"])
         for ax in (error, norm):
             ax.axvline(result["trained_on"][name], color=plotting.GREY, lw=0.8, ls=":", label="trained on")
-        error.set(yscale="log", ylim=(0.7 * lowest, 1.4 * highest))
+        error.set_yscale("log")
         norm.set_xlabel(AXES[name])
     axs[0, 0].set_ylabel("mean squared error")
     axs[1, 0].set_ylabel("mean nuclear norm")
@@ -125,12 +102,9 @@ def draw(result: dict):
 def finding(result: dict) -> str:
     parts = []
     for name in AXES:
-        others = [p for p in result[name] if p["bert"] and p["value"] != result["trained_on"][name]]
-        ratios = [p["bert"]["loss"]["mean"] / p["nuclear_norm"]["loss"] for p in others]
-        if ratios:
-            parts.append(
-                f"other {name}: {min(ratios):.1f} to {max(ratios):.1f} times the error of nuclear-norm minimisation"
-            )
+        others = [p for p in result[name] if p["value"] != result["trained_on"][name]]
+        if ratios := [p["bert"]["loss"]["mean"] / p["solver"]["loss"] for p in others]:
+            parts.append(f"other {name}: {min(ratios):.1f} to {max(ratios):.1f} times the solver's error")
     skipped, positions = len(result["skipped"]), result["positions"]
     return "; ".join(parts) + f"; {skipped} shapes have more than the {positions} cells with positions and are left out"
 
@@ -144,14 +118,11 @@ def beside_the_solver(result: dict, loss: dict) -> dict[str, list]:
     own = result["trained_on"]
 
     def ratios(name: str, smaller: bool) -> list[float]:
-        points = [
-            p for p in result[name] if p["bert"] and (p["value"] < own[name] if smaller else p["value"] != own[name])
-        ]
+        points = [p for p in result[name] if (p["value"] < own[name] if smaller else p["value"] != own[name])]
         if not points:
-            raise Missing(
-                f"found no {'fewer' if smaller else 'other'} {name} than {own[name]}, expected some in the config"
-            )
-        return [sum(s) / len(s) for s in by_seed(*(over(p["bert"]["loss"], p["nuclear_norm"]["loss"]) for p in points))]
+            kind = "fewer" if smaller else "other"
+            raise Missing(f"found no {kind} {name} than {own[name]}, expected some in the config")
+        return [sum(s) / len(s) for s in by_seed(*(over(p["bert"]["loss"], p["solver"]["loss"]) for p in points))]
 
     ranks, rows, columns = ratios("ranks", False), ratios("rows", True), ratios("columns", True)
     gap = [column / row for column, row in by_seed(columns, rows)]

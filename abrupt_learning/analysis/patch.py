@@ -11,7 +11,7 @@ from torch import Tensor
 
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.data import Batch, from_values
-from abrupt_learning.estimators.interventions import patch, predict_variants, record
+from abrupt_learning.estimators.interventions import head_sets, patch, predict_variants, record
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -26,16 +26,6 @@ class Settings(Analysis):
     """Checkpoint to patch in."""
     matrices: int = 256
     """Pairs (X, -X)."""
-
-
-def heads_of(layers: int, heads: int) -> dict[str, Tensor]:
-    """Sets of heads, masks (L, H), by name: every layer, all, every single head."""
-    single = torch.eye(layers * heads, dtype=torch.bool).view(layers, heads, layers, heads)
-    return {
-        **{f"layer {layer + 1}": single[layer].any(0) for layer in range(layers)},
-        "all layers": torch.ones(layers, heads, dtype=torch.bool),
-        **{f"layer {la + 1} head {h + 1}": single[la, h] for la in range(layers) for h in range(heads)},
-    }
 
 
 def moved(output: Tensor, start: Tensor, goal: Tensor, cells: Tensor) -> float:
@@ -60,7 +50,7 @@ def of_seed(trained: Trained, settings: Settings, pair: dict[str, Batch], seed: 
     donor = record(model, pair["X"].ids, "heads")["heads"]
     observed = pair["X"].observed
     cells = {"all": torch.ones_like(observed), "masked": ~observed, "observed": observed}
-    sets = heads_of(donor.shape[0], donor.shape[2])
+    sets = head_sets(donor.shape[0], donor.shape[2])
     sites = [(name, at) for name in sets for at in cells]
     heads = torch.stack([sets[name] for name, _ in sites]).to(trained.device)
 
@@ -92,7 +82,9 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 
 def draw(result: dict):
     """Share of the way from the prediction for -X to that for X, at hidden and observed cells, by what is patched."""
-    sets = {name: name.replace("layers", "").replace("layer", "") for name in result["patched"] if " head " not in name}
+    sets = {
+        name: name.replace("layer ", "").replace(" heads", "") for name in result["patched"] if " head " not in name
+    }
     fig, axs = plotting.axes(len(CELLS), height=2.6, sharey=True)
     for ax, at in zip(axs, CELLS, strict=True):
         for part in ("observed", "masked"):

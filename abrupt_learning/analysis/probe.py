@@ -5,7 +5,6 @@ One probe per layer l = 0 (the embeddings) .. L, target and checkpoint: least sq
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor
@@ -19,13 +18,15 @@ from common.claims import Claim, by_seed
 from common.experiment import over_seeds
 from common.plain import steps
 
-Target = Literal["element", "row", "column", "svd", "projector"]
+TITLES = {
+    "element": "masked entry", "row": "shown row", "column": "shown column", "svd": "$u_1$, sign fixed",
+    "projector": "$u_1 u_1^T$",
+}  # fmt: skip
+"""Entry, shown row, shown column, u_1 with its largest component made positive, and u_1 u_1^T (which has no sign)."""
 
 
 @dataclass
 class Settings(Analysis):
-    targets: list[Target] = field(default_factory=lambda: list(Target.__args__))
-    """Entry, shown row, shown column, u_1 with its largest component made positive, and u_1 u_1^T (which has no sign)."""
     milestones: list[str] = field(default_factory=lambda: ["early", "end"])
     """Checkpoints to probe; the paper has the end only."""
     probed: str | None = None
@@ -44,42 +45,35 @@ def hidden_states(model, ids: Tensor) -> Tensor:
     return torch.cat([seen["embedding"], seen["hidden"]])
 
 
-def fitted(model, train: list[tuple[Tensor, Tensor]]) -> list[LeastSquares]:
-    """One fit per layer; train: chunks of ids (B, N) and targets (B, N, t)."""
-    fits = [LeastSquares() for _ in range(len(model.encoder["layer"]) + 1)]
-    for ids, Y in train:
-        for fit, H in zip(fits, hidden_states(model, ids), strict=True):
-            fit.add(H.to(Y).flatten(0, 1), Y.flatten(0, 1))
-    return fits
-
-
 class Probing:
     """Training and test matrices with their targets, the same for every model."""
 
     def __init__(self, trained: Trained, settings: Settings):
         # Least squares in float64, which MPS lacks
         device = "cpu" if trained.device.type == "mps" else trained.device
-        size, self.names = trained.data.sizes[0], settings.targets
+        size = trained.data.sizes[0]
         self.test, train = (trained.matrices(getattr(settings, part), f"probe {part}") for part in ("test", "train"))
         self.observed, self.truth = self.test.observed.to(device), targets(self.test, size, device)
-        self.widths = [self.truth[name].shape[-1] for name in self.names]
-        Y = targets(train, size, device)
-        Y = torch.cat([Y[name] for name in self.names], -1)
+        self.widths = [truth.shape[-1] for truth in self.truth.values()]
+        Y = torch.cat(list(targets(train, size, device).values()), -1)
         self.mean = Y.mean((0, 1))
         self.train = list(zip(train.ids.split(settings.chunk), Y.split(settings.chunk), strict=True))
 
     def scores(self, prediction: Tensor) -> dict:
         """Scores of all targets from predictions (B, N, t) on the test matrices."""
-        parts = zip(self.names, prediction.split(self.widths, -1), strict=True)
+        parts = zip(self.truth, prediction.split(self.widths, -1), strict=True)
         return {name: scores(name, part, self.truth, self.observed) for name, part in parts}
 
     def layers(self, model) -> list[dict]:
         """Per layer and target the test scores, with the error on the training matrices as `train_mse`."""
-        rows = []
-        for fit, H in zip(fitted(model, self.train), hidden_states(model, self.test.ids), strict=True):
+        fits, rows = [LeastSquares() for _ in range(len(model.encoder["layer"]) + 1)], []
+        for ids, Y in self.train:
+            for fit, H in zip(fits, hidden_states(model, ids), strict=True):
+                fit.add(H.to(Y).flatten(0, 1), Y.flatten(0, 1))
+        for fit, H in zip(fits, hidden_states(model, self.test.ids), strict=True):
             W, train_error = fit.solve()
             row = self.scores(H.to(W) @ W[:-1] + W[-1])
-            for name, error in zip(self.names, train_error.split(self.widths), strict=True):
+            for name, error in zip(row, train_error.split(self.widths), strict=True):
                 row[name]["train_mse"] = float(error.mean())
             rows.append(row)
         return rows
@@ -91,58 +85,45 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     direction) -> target; constant (of predicting the mean) -> target -> scores.
     """
     trained = trained.sibling(settings.probed) if settings.probed else trained
-    probing = Probing(trained, settings)
-    names = settings.milestones
+    probing, (m, n) = Probing(trained, settings), trained.data.sizes[0]
     ends = [losses(predict(trained.model(seed), probing.test.ids), probing.test) for seed in trained.seeds]
-    rows = [{name: probing.layers(trained.model(seed, name)) for name in names} for seed in trained.seeds]
-    m, n = trained.data.sizes[0]
-    chance = {name: chance_cosine(n if name == "row" else m) for name in Target.__args__ if name != "element"}
+    rows = [{at: probing.layers(trained.model(seed, at)) for at in settings.milestones} for seed in trained.seeds]
     return {
         "size": [m, n],
         "variance": trained.data.variance,
         "end": over_seeds(ends)["loss_masked"],
-        "steps": over_seeds([{name: trained.milestone(seed, name) for name in names} for seed in trained.seeds]),
-        "zero": {name: level for name, level in zero_levels(trained.data).items() if name in settings.targets},
+        "steps": trained.milestones(settings.milestones),
+        "zero": zero_levels(trained.data),
         "constant": probing.scores(probing.mean.expand(*probing.observed.shape, -1)),
-        "chance": {name: level for name, level in chance.items() if name in settings.targets},
+        "chance": {"row": chance_cosine(n)} | dict.fromkeys(("column", "svd", "projector"), chance_cosine(m)),
         "layers": over_seeds(rows),
     }
 
 
-TITLES = {
-    "element": "masked entry",
-    "row": "shown row",
-    "column": "shown column",
-    "svd": "$u_1$, sign fixed",
-    "projector": "$u_1 u_1^T$",
-}
-
-
-def curve(rows: list[dict], name: str, metric: str) -> list[list[float]]:
+def curve(rows: list[dict], name: str, metric: str) -> list[tuple]:
     """(seeds, layers) of one metric."""
-    return [list(values) for values in zip(*(row[name][metric]["values"] for row in rows), strict=True)]
+    return by_seed(*(row[name][metric]["values"] for row in rows))
 
 
 def draw(result: dict):
-    names = result["settings"]["targets"]
-    fig, axs = plotting.axes(ncols=len(names), nrows=2, height=3.9, sharex=True, squeeze=False)
+    """Error and |cos| per layer, a column per target; for the entry its error at hidden and at observed cells."""
+    fig, axs = plotting.axes(ncols=len(TITLES), nrows=2, height=3.9, sharex=True)
     colors = (plotting.PALETTE["before"], plotting.PALETTE["after"], *plotting.ordered(len(result["layers"])))
-    for (upper, lower), name in zip(axs.T, names, strict=True):
+    for (upper, lower), (name, title) in zip(axs.T, TITLES.items(), strict=True):
         metrics = ("mse_masked", "mse_observed") if name == "element" else ("mse", "cosine")
         for (at, rows), color in zip(result["layers"].items(), colors, strict=False):
             for ax, metric in zip((upper, lower), metrics, strict=True):
                 plotting.seed_lines(ax, range(len(rows)), curve(rows, name, metric), at, color)
         upper.axhline(result["zero"][name], color=plotting.GREY, ls="--", lw=0.8, label="predicting 0")
         upper.axhline(result["constant"][name][metrics[0]], color=plotting.GREY, ls=":", lw=1, label="the mean")
-        upper.set(title=TITLES[name], ylim=(0, 1.15 * result["zero"][name]))
+        upper.set(title=title, ylim=(0, 1.15 * result["zero"][name]))
         if name == "element":
-            lower.set(title="observed entry", yscale="log")
+            lower.set(title="observed entry", yscale="log", ylabel="mean squared error")
         else:
             lower.axhline(result["chance"][name], color=plotting.GREY, ls="-.", lw=0.8, label="random direction")
             lower.set(title="|cos|", ylim=(0, 1))
         lower.set(xlabel="layer", xticks=range(0, len(rows), math.ceil(len(rows) / 7)))
     axs[0, 0].set_ylabel("mean squared error")
-    axs[1, 0].set_ylabel("mean squared error" if names[0] == "element" else "mean abs-cosine")
     handles = {label: line for ax in axs[:, -1] for line, label in zip(*ax.get_legend_handles_labels(), strict=True)}
     fig.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=len(handles))
     return fig
@@ -152,17 +133,14 @@ def finding(result: dict) -> str:
     """The best layer of each target at the last milestone."""
     at, rows = list(result["layers"].items())[-1]
     parts = []
-    for name in result["settings"]["targets"]:
+    for name in TITLES:
         metric = "mse_masked" if name == "element" else "mse"
         errors = [row[name][metric]["mean"] for row in rows]
-        best = errors.index(min(errors))
-        said = f"{name.replace('element', 'masked element')} best at layer {best} of {len(rows) - 1}: MSE {errors[best]:.3g}"
-        said += f" (the mean {result['constant'][name][metric]:.3g}"
-        if name == "element":
-            parts.append(said + ")")
-        else:
-            cosine, chance = rows[best][name]["cosine"]["mean"], result["chance"][name]
-            parts.append(said + f"), |cos| {cosine:.2f} (chance {chance:.2f})")
+        best, mean = errors.index(min(errors)), result["constant"][name][metric]
+        part = f"{name} best at layer {best} of {len(rows) - 1}: MSE {errors[best]:.3g} (the mean {mean:.3g})"
+        if name != "element":
+            part += f", |cos| {rows[best][name]['cosine']['mean']:.2f} (chance {result['chance'][name]:.2f})"
+        parts.append(part)
     return f"{at}: " + "; ".join(parts)
 
 

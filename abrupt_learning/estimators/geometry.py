@@ -16,18 +16,14 @@ def symmetry(token: Tensor, k: Tensor) -> float:
     return correlation(*torch.stack(pairs, 1)) if len(pairs) > 2 else float("nan")
 
 
-def sign_and_magnitude(scores: Tensor, k: Tensor) -> dict:
+def sign_and_magnitude(scores: Tensor, k: Tensor) -> dict[str, float]:
     """abs(corr) of two components (T, 2) with the sign of v and with abs v; each gets one component, whichever way fits.
 
-    `per_component` has all four. A random direction scores about sqrt(2 / (pi T)).
+    A random direction scores about sqrt(2 / (pi T)).
     """
     sign, magnitude = ([abs(correlation(c, target)) for c in scores.unbind(1)] for target in (k.sign(), k.abs()))
     first = int(sign[0] + magnitude[1] < sign[1] + magnitude[0])
-    return {
-        "sign": sign[first],
-        "magnitude": magnitude[1 - first],
-        "per_component": {"sign": sign, "magnitude": magnitude},
-    }
+    return {"sign": sign[first], "magnitude": magnitude[1 - first]}
 
 
 def purity(position: Tensor, columns: int) -> dict[str, float]:

@@ -19,6 +19,16 @@ ABLATIONS = {
 }
 
 
+def head_sets(layers: int, heads: int) -> dict[str, Tensor]:
+    """Sets of heads, masks (L, H) on the CPU, by name: every layer, all, every single head."""
+    single = torch.eye(layers * heads, dtype=torch.bool).view(layers, heads, layers, heads)
+    return {
+        **{f"layer {layer + 1}": single[layer].any(0) for layer in range(layers)},
+        "all heads": torch.ones(layers, heads, dtype=torch.bool),
+        **{f"layer {la + 1} head {h + 1}": single[la, h] for la in range(layers) for h in range(heads)},
+    }
+
+
 @torch.no_grad()
 def record(model: nn.Module, ids: Tensor, *sites: str) -> dict[str, Tensor]:
     """What passes the named sites of the model, layers first: attention (L, B, H, N, N), heads (L, B, H, N, d/H)."""

@@ -12,7 +12,6 @@ from abrupt_learning.estimators.attention_scores import KINDS, best, chance, hea
 from abrupt_learning.estimators.interventions import record
 from abrupt_learning.evaluate import Trained
 from abrupt_learning.model import Bert, Model
-from common.config import UserError
 
 ROWS, COLUMNS = 3, 5
 DATA = Data(sizes=[[ROWS, COLUMNS]], rank=1, precision=1, limit=1.0)
@@ -107,7 +106,7 @@ def test_every_head_has_one_group():
 
 
 def test_row_mask_is_the_papers_at_7x7():
-    observed = structured([7, 7], Settings(), "row").view(7, 7)
+    observed = structured([7, 7], "row").view(7, 7)
     expected = torch.ones(7, 7, dtype=torch.bool)
     expected[[2, 5]] = False
     expected[2, 0] = expected[5, 4] = True
@@ -116,22 +115,15 @@ def test_row_mask_is_the_papers_at_7x7():
 
 def test_column_mask_is_the_transposed_one():
     for m, n in ([7, 7], [4, 6]):
-        columns = structured([m, n], Settings(), "col").view(m, n)
-        assert torch.equal(columns, structured([n, m], Settings(), "row").view(n, m).T)
+        columns = structured([m, n], "col").view(m, n)
+        assert torch.equal(columns, structured([n, m], "row").view(n, m).T)
         assert (columns.sum(0) == 1).sum() == 2
 
 
 @pytest.mark.parametrize("size", [[2, 2], [3, 5], [4, 4], [6, 6], [7, 7], [10, 12]])
 def test_two_rows_show_one_cell_at_every_size(size):
-    shown = structured(size, Settings(), "row").view(size).sum(1).tolist()
+    shown = structured(size, "row").view(size).sum(1).tolist()
     assert sorted(shown) == [1, 1, *[size[1]] * (size[0] - 2)]
-
-
-def test_a_row_beyond_the_matrix_is_a_users_mistake():
-    with pytest.raises(UserError, match="--masked_rows"):
-        structured([7, 7], Settings(masked_rows=[3, 8]), "row")
-    with pytest.raises(ValueError, match="one cell per row"):
-        Settings(masked_rows=[3])
 
 
 def test_structured_batches_hide_the_same_matrices(smoke_run):
@@ -148,7 +140,7 @@ def test_smoke_run_is_looked_at_the_same_way_twice(smoke_run):
     assert first == second
     assert len(draw(first).axes) > 4
     assert "chance" in finding(first)
-    for kind in settings.masks:
+    for kind in ("none", "row", "col"):
         scores = first["scores"][0][kind]["end"]["row"]
         assert max(map(max, scores)) == pytest.approx(first["maximum"][kind]["end"]["row"]["values"][0], abs=1e-4)
     assert (smoke_run / "figures/attention_maps_progress.png").exists()

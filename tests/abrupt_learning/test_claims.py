@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 import torch
 
-from abrupt_learning.analysis.compare_nuclear_norm import of_model
+from abrupt_learning.analysis._beside_solver import measure
 from abrupt_learning.claims import CLAIMS, PAPER
 from abrupt_learning.data import Data, sample
 from abrupt_learning.estimators.drop import find_drop
@@ -133,13 +133,13 @@ def solver(towards: float, noise: float = 0.0, error: float = 0.3) -> dict:
     off, random = (torch.randn(batch.target.shape, generator=draws) for _ in range(2))
     solved = batch.target + error * off * ~batch.observed
     output = solved + towards * (batch.target - solved) + noise * random * ~batch.observed
-    bert, itself = (of_model(o, solved, batch, [4, 4]) for o in (output, solved))
-    return {"at_training_p": {"bert": seeds(bert), "nuclear_norm": itself}}
+    bert, itself = (measure(o, solved, batch, [4, 4]) for o in (output, solved))
+    return {"at_training_p": {"bert": seeds(bert), "solver": itself}}
 
 
 def distant(loss: float, to_solver: float, to_truth: float) -> dict:
     bert = {"loss": loss, "to_solver": to_solver, "loss_masked": to_truth}
-    return {"at_training_p": {"bert": seeds(bert), "nuclear_norm": {"loss": 1.0}}}
+    return {"at_training_p": {"bert": seeds(bert), "solver": {"loss": 1.0}}}
 
 
 def attention(
@@ -199,15 +199,14 @@ def embeddings(symmetry=0.95, sign=0.9, magnitude=0.9, line=0.8, tokens=(0, 0.1,
                hidden=0.9, shown=0.01) -> dict:  # fmt: skip
     """tokens: sign + magnitude, and positions: purity by row, at the four moments."""
     moments = ("early", "middle", "after", "late")
-    halves = {at: {"own_axes": {"sign": v / 2, "magnitude": v / 2}} for at, v in zip(moments, tokens, strict=True)}
+    tokens = {at: {"own_axes": {"sign": v / 2, "magnitude": v / 2}} for at, v in zip(moments, tokens, strict=True)}
     purity = {at: {"row": v, "column": 0.0} for at, v in zip(moments, positions, strict=True)}
+    end = {"symmetry": symmetry, "own_axes": {"sign": sign, "magnitude": magnitude}}
     return {
         "variance": 1.0,
-        "token_norm": {"symmetry": seeds(symmetry)},
-        "token_pca": seeds({"sign": sign, "magnitude": magnitude}),
-        "position_tsne": {"chance": {"row": 0.2, "column": 0.2}} | seeds({"row": 0.1, "column": line}),
-        "token_progress": {"scores": seeds(halves)},
-        "position_progress": {"scores": seeds(purity)},
+        "chance": {"row": 0.2, "column": 0.2},
+        "tokens": {at: seeds(row) for at, row in (tokens | {"end": end}).items()},
+        "positions": seeds(purity | {"end": {"row": 0.1, "column": line}}),
         "permute": {"random": seeds({"loss_masked": hidden, "loss_observed": shown})},
     }
 
@@ -258,16 +257,15 @@ def mixture(*drops: tuple[int | None, int | None]) -> dict:
 
 
 def shapes(ranks: float = 1.5, rows: float = 1.2, columns: float = 5.0, larger: float = 1.0) -> dict:
-    def point(value: int, ratio: float | None) -> dict:
-        bert = None if ratio is None else seeds({"loss": ratio})
-        return {"value": value, "bert": bert, "nuclear_norm": {"loss": 1.0}}
+    def point(value: int, ratio: float) -> dict:
+        return {"value": value, "bert": seeds({"loss": ratio}), "solver": {"loss": 1.0}}
 
     return {
         "trained_on": {"ranks": 1, "rows": 4, "columns": 4},
         "positions": 100,
         "skipped": [],
         "ranks": [point(1, 0.5), point(2, ranks)],
-        "rows": [point(3, rows), point(4, 0.5), point(5, larger), point(99, None)],
+        "rows": [point(3, rows), point(4, 0.5), point(5, larger)],
         "columns": [point(3, columns), point(4, 0.5), point(5, larger)],
     }
 
@@ -369,7 +367,8 @@ CASES = [
     ("C16", "no drop", (embeddings(), NEVER), {"L_mask / Var at the end"}),
     ("C17", "with the drop", (embeddings(), DROPPED), {}),
     ("C17", "tokens before it", (embeddings(tokens=(0.0, 1.0, 1.1, 1.2)), DROPPED), {"share of the tokens' structure"}),
-    ("C17", "tokens that stood before", (embeddings(tokens=(1.8, 1.8, 1.85, 1.85)), DROPPED), {"share of the tokens' structure"}),
+    ("C17", "tokens that stood before", (embeddings(tokens=(1.8, 1.8, 1.85, 1.85)), DROPPED),
+     {"share of the tokens' structure"}),
     ("C17", "positions after it", (embeddings(positions=(0.2, 0.2, 0.3, 1.0)), DROPPED), {"share of the positions' structure"}),
     ("C17", "no drop", (embeddings(), NEVER), {"L_mask / Var at the end"}),
     ("C18", "positions matter", (embeddings(), DROPPED), {}),

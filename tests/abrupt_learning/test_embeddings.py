@@ -7,7 +7,6 @@ import torch
 
 from abrupt_learning.analysis._embeddings_figure import draw
 from abrupt_learning.analysis.embeddings import (
-    EXPERIMENTS,
     Settings,
     analyse,
     finding,
@@ -27,8 +26,6 @@ from abrupt_learning.estimators.geometry import (
 from abrupt_learning.estimators.tsne import affinities, descend, divergence, joint, tsne
 from abrupt_learning.evaluate import Trained, predict
 from abrupt_learning.model import Bert, Model
-from common import config
-from common.config import UserError
 
 
 def noise(*shape: int, seed: int = 0) -> torch.Tensor:
@@ -194,24 +191,12 @@ def test_analysis_of_a_run(smoke_run):
     result = {"seeds": trained.seeds, "settings": asdict(settings), **analyse(trained, settings)}
     trained.run.result("embeddings", result)
     result = trained.run.read("embeddings")
-    assert set(EXPERIMENTS) < set(result)
-    assert set(result["token_progress"]["maps"]) == {"early", "middle", "before", "after", "late", "end"}
-    end = result["token_progress"]["scores"]["end"]
+    assert (
+        set(result["maps"]["tokens"]) == {"early", "middle", "before", "after", "late", "end"} == set(result["tokens"])
+    )
+    end = result["tokens"]["end"]
     assert end["final_axes"] == end["own_axes"]
-    assert end["own_axes"]["sign"] == result["token_pca"]["sign"]
-    assert result["token_progress"]["maps"]["end"] == result["token_pca"]["map"]
-    assert result["position_progress"]["scores"]["end"]["column"] == result["position_tsne"]["column"]
+    assert set(result["positions"]) == set(result["maps"]["positions"]) == set(result["tokens"])
     assert all(len(score["values"]) == 3 for score in result["permute"]["random"].values())
     assert len(draw(result).axes) == 3 + 1 + 3 + 6 + 6  # one is the colour bar
     assert "chance" in finding(result)
-
-
-def test_experiments_can_be_chosen(smoke_run):
-    trained = Trained(smoke_run, "cpu", 1)
-    settings = config.parse(Settings, ["--experiments", "[position_norm]"])
-    result = {"settings": asdict(settings), **analyse(trained, settings)}
-    assert not (set(EXPERIMENTS) - {"position_norm"}) & set(result)
-    assert len(draw(result).axes) == 1
-    assert "position_norm" in finding(result)
-    with pytest.raises(UserError):
-        config.parse(Settings, ["--experiments", "[token_norms]"])

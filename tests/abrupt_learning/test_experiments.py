@@ -63,7 +63,7 @@ def test_shares_of_values_are_those_of_the_data():
 
 def test_another_run_of_the_study_can_be_probed(study_of):
     study = study_of("abrupt_learning")
-    settings = {"targets": ["row"], "milestones": ["end"], "train": 48, "test": 16}
+    settings = {"milestones": ["end"], "train": 48, "test": 16}
     main, control = (Trained(study / name, "cpu", 1) for name in ("main", "control"))
     beside = probe.analyse(main, probe.Settings(probed="control", **settings))
     assert beside == probe.analyse(control, probe.Settings(**settings))

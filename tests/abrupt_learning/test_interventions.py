@@ -185,7 +185,7 @@ def test_smoke_run_gives_the_same_result_twice(smoke_run, analysis, settings):
 
 def test_ablation_groups_hold_every_head_of_every_seed_once(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    result = ablation.analyse(trained, ablation.Settings(matrices=16, kinds=["uniform"], threshold=0.0))
+    result = ablation.analyse(trained, ablation.Settings(matrices=16, threshold=0.0))
     model = trained.config.model
     for groups in result["groups"]:
         assert sorted(sum(groups.values(), [])) == [
@@ -195,6 +195,6 @@ def test_ablation_groups_hold_every_head_of_every_seed_once(smoke_run):
 
 def test_a_set_without_heads_has_no_numbers(smoke_run):
     trained = Trained(smoke_run, "cpu", 1)
-    result = ablation.analyse(trained, ablation.Settings(matrices=16, kinds=["uniform"], threshold=0.99))
+    result = ablation.analyse(trained, ablation.Settings(matrices=16, threshold=0.99))
     assert set(result["ablated"]["uniform"]["row heads"]["loss_masked"]["values"]) == {None}
     assert None not in result["ablated"]["uniform"]["all heads"]["loss_masked"]["values"]

@@ -19,8 +19,6 @@ from abrupt_learning.estimators.linear_probe import (
 )
 from abrupt_learning.evaluate import Trained, predict
 from abrupt_learning.model import Bert, Model
-from common import config
-from common.config import UserError
 
 ROWS, COLUMNS = 3, 5
 DATA = Data(sizes=[[ROWS, COLUMNS]], rank=2, p_mask=0.3)
@@ -167,7 +165,7 @@ def test_analysis_of_a_run(smoke_run):
     for at in settings.milestones:
         assert len(result["layers"][at]) == layers
         for row in result["layers"][at]:
-            assert set(row) == set(settings.targets)
+            assert set(row) == {"element", "row", "column", "svd", "projector"}
     assert result["chance"] == {
         name: pytest.approx(4 / (3 * math.pi)) for name in ("row", "column", "svd", "projector")
     }
@@ -176,13 +174,3 @@ def test_analysis_of_a_run(smoke_run):
     assert (found["train_mse"]["values"][2], found["mse"]["values"][2]) == pytest.approx(expected, rel=1e-4)
     assert len(draw(result).axes) == 10
     assert f"of {layers - 1}" in finding(result)
-
-
-def test_targets_can_be_chosen(smoke_run):
-    trained = Trained(smoke_run, "cpu", 1)
-    settings = config.parse(Settings, ["--targets", "[svd]", "--milestones", "[end]", "--train", "32", "--test", "16"])
-    result = {"settings": asdict(settings), **analyse(trained, settings)}
-    assert all(set(row) == {"svd"} for row in result["layers"]["end"])
-    assert len(draw(result).axes) == 2
-    with pytest.raises(UserError, match="targets"):
-        config.parse(Settings, ["--targets", "[diagonal]"])
