@@ -2,7 +2,6 @@
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 from torch import Tensor
@@ -23,9 +22,8 @@ class Trained(experiment.Trained):
 
     CONFIG = Config
 
-    def __init__(self, path: str | Path, device: str = "auto", threads: int = 0):
-        super().__init__(path, device, threads)
-        self._weights: dict[int, dict[str, Tensor]] = {}
+    _weights: tuple[int, dict[str, Tensor]] = -1, {}
+    """Step and weights of the checkpoint read last."""
 
     @cached_property
     def cells(self) -> dict[str, Cell]:
@@ -56,10 +54,6 @@ class Trained(experiment.Trained):
         test_loss, test_accuracy = (self.curves(name, key)[1] for key in ("test_loss", "test_accuracy"))
         return times.conventions(steps, train_loss, test_loss, test_accuracy, t_train)
 
-    def generalised(self, name: str) -> list[int | None]:
-        """T_gen of a cell by seed; None where it never came."""
-        return self.times(name)["t_gen"]
-
     def replica(self, name: str, seed: int) -> int:
         """Number of a replica in the grid; raises UserError for an unknown cell or seed."""
         self.cell(name)
@@ -87,9 +81,9 @@ class Trained(experiment.Trained):
 
     def weights(self, step: int) -> dict[str, Tensor]:
         """Stacked weights of a checkpoint, name -> (kept, ...); the one read last is kept in memory."""
-        if step not in self._weights:
-            self._weights = {step: self.checkpoints.weights(step)}
-        return self._weights[step]
+        if step != self._weights[0]:
+            self._weights = step, self.checkpoints.weights(step)
+        return self._weights[1]
 
     def model(self, name: str, seed: int, step: int) -> Transformer:
         """A replica's model at a checkpoint (after it stopped: as it stopped), in evaluation mode, without gradients."""
@@ -105,10 +99,10 @@ class Trained(experiment.Trained):
         """What the trained objective subtracts from the logits of pairs rows (N,): (N, P + 1), or 0."""
         return self.model(name, seed, 0)(rows).logits if self.config.train.subtract_init else 0.0
 
-    def pairs(self, seed: int) -> tuple[Tensor, Tensor]:
-        """Indices of the train pairs (N,) and of the test pairs (P^2 - N,) of a seed."""
-        train, test = split(self.config.data, seed)
-        return train.to(self.device), test.to(self.device)
+    @cached_property
+    def pairs(self) -> dict[int, tuple[Tensor, Tensor]]:
+        """Of each seed the indices of the train pairs (N,) and of the test pairs (P^2 - N,)."""
+        return {seed: tuple(side.to(self.device) for side in split(self.config.data, seed)) for seed in self.seeds}
 
     @cached_property
     def targets(self) -> Tensor:

@@ -11,7 +11,7 @@ from common.device import generator
 from common.replicas import Replicas
 from layernorm_grok.data import split
 from layernorm_grok.model import Transformer
-from layernorm_grok.placement import SWITCHES, Placement
+from layernorm_grok.placement import Placement
 
 LrRule = Literal["fixed", "inv_alpha2"]
 DecayRule = Literal["fixed", "constant_product", "inv_alpha2_product"]
@@ -141,11 +141,6 @@ class Stack:
         self.t_train[numbers] = part.t_train[rows]
 
 
-def switches(placement: Placement) -> list[bool]:
-    """Values of q, k, v and mlp."""
-    return [getattr(placement, name) for name in SWITCHES]
-
-
 def is_norm(name: str) -> bool:
     """Whether a parameter belongs to a norm."""
     return ".ln" in name or name.startswith("final_norm")
@@ -185,7 +180,7 @@ def stack_of(settings, device: torch.device) -> tuple[Stack, list[dict]]:
     train, test = (torch.stack(side).repeat(len(points) // len(settings.seeds), 1).to(device) for side in sides)
     stack = Stack(
         replicas, list(range(len(models))), replicas.mask(used), train, test,
-        choice=torch.tensor([switches(placement) for placement in placements], device=device),
+        choice=torch.tensor([placement.switches for placement in placements], device=device),
         alpha=column("alpha"), lr=column("lr")[:, None], decay=decay, er_strength=column("er_strength"),
         t_train=torch.zeros(len(models), dtype=torch.int32, device=device),
         offset=torch.zeros(len(models), 0, 0, device=device),

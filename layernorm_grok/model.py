@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from common.replicas import layer_norm, linear
-from layernorm_grok.placement import SWITCHES, Placement
+from layernorm_grok.placement import Placement
 
 FINAL_EPS = 1e-5
 POSITION_STD = 0.02
@@ -150,7 +150,7 @@ class Transformer(nn.Module):
     def switches(self, choice: Tensor | None):
         """(q, k, v, mlp) as bools of this model, or, for a stack, columns of `choice` (R, 4)."""
         if choice is None:
-            return tuple(getattr(self.placement, name) for name in SWITCHES)
+            return self.placement.switches
         return choice.unbind(1) if choice.dim() == 2 else choice.tolist()
 
     def forward(self, rows: Tensor, choice: Tensor | None = None) -> Output:

@@ -78,6 +78,11 @@ class Placement:
         return placement
 
     @property
+    def switches(self) -> tuple[bool, ...]:
+        """Values of SWITCHES."""
+        return tuple(getattr(self, name) for name in SWITCHES)
+
+    @property
     def structure(self) -> "Placement":
         """This placement without the switches that replicas of one stack may set differently."""
         return replace(self, **dict.fromkeys(SWITCHES, False))
@@ -92,8 +97,3 @@ class Placement:
             "ln4": self.peri,
         }
         return {name for name, there in used.items() if there}
-
-
-def paper_name(text: str) -> str:
-    """The paper's name of a placement, or the text itself where it has none."""
-    return PAPER_NAMES.get(text, text)

@@ -1,10 +1,13 @@
-"""What is told of a cell of the grid: its curves, when it fits and when it generalises, its plateau (paper Figs 1, 4, 5)."""
+"""What is known of a cell of the grid: its curves, when it fits and when it generalises, its plateau (paper Figs 1, 4, 5)."""
+
+from itertools import pairwise
 
 import numpy as np
 from matplotlib.ticker import LogLocator, NullFormatter
 
+from common import plotting
 from common.experiment import over_seeds
-from layernorm_grok.analysis._lives import label, lived
+from layernorm_grok.analysis._lives import colors, draw_seeds, label, lived
 from layernorm_grok.estimators import times
 from layernorm_grok.estimators.slingshots import slingshots
 from layernorm_grok.evaluate import Trained
@@ -13,41 +16,35 @@ SHOWN = ("train_loss", "train_accuracy", "test_loss", "test_accuracy", "update_n
 
 
 def cell_result(trained: Trained, name: str) -> dict:
-    """Keys: steps (of the evaluations), curves (metric -> seed -> value per evaluation, None once it stopped), budget, end,
-    those of `lived`; median, quartiles and interval over seeds of each time, by Kaplan and Meier; and per seed final_accuracy,
-    update_norm (of step 1), plateau_accuracy and plateau_range (see `plateau`), peak_test_loss, instability, slingshots
-    (steps at which one begins)."""
-    curves = {key: trained.curves(name, key) for key in SHOWN}
-    steps, accuracy = curves["test_accuracy"]
-    life = lived(trained, name)
+    """Keys: steps (of the evaluations), curves (metric -> seed -> value per evaluation, seven digits, null once it stopped),
+    budget, end, those of `lived`; median, quartiles and interval over seeds of each time, by Kaplan and Meier; and per seed
+    final_accuracy, update_norm (of step 1), plateau_accuracy and plateau_range (see `plateau`), peak_test_loss, instability,
+    slingshots (steps at which one begins)."""
+    steps = trained.curves(name, "test_accuracy")[0]
+    curves = {key: trained.curves(name, key)[1] for key in SHOWN}
+    accuracy, life = curves["test_accuracy"], lived(trained, name)
     when, last = life["times"], life["last"]
     plateaus = [plateau(steps, *row) for row in zip(accuracy, when["t_train"], when["first"], strict=True)]
     return {
         "steps": steps.tolist(),
-        "curves": {key: [_digits(row) for row in values] for key, (_, values) in curves.items()},
+        "curves": {key: [[float(f"{v:.7g}") for v in row] for row in rows] for key, rows in curves.items()},
         **life,
         "budget": trained.config.train.steps,
-        "median": {key: times.median_time(when[key], last) for key in ("t_train", "first", "t_gen")},
-        "quartiles": {key: times.interquartile(when[key], last) for key in ("t_train", "first", "t_gen")},
+        "median": {key: times.quantile(when[key], last) for key in ("t_train", "first", "t_gen")},
+        "quartiles": {
+            key: [times.quantile(when[key], last, share) for share in (0.25, 0.75)]
+            for key in ("t_train", "first", "t_gen")
+        },
         "interval": {key: times.bootstrap_median(when[key], last) for key in ("first", "t_gen")},
-        "final_accuracy": [_last(row) for row in accuracy],
-        "update_norm": over_seeds([float(row[0]) for row in curves["update_norm"][1]]),
+        "final_accuracy": times.carried(accuracy)[:, -1].tolist(),
+        "update_norm": over_seeds(curves["update_norm"][:, 0].tolist()),
         "plateau_accuracy": over_seeds([level for level, _ in plateaus]),
         "plateau_range": over_seeds([width for _, width in plateaus]),
-        "peak_test_loss": over_seeds([float(np.nanmax(row)) for row in curves["test_loss"][1]]),
+        "peak_test_loss": over_seeds(np.nanmax(curves["test_loss"], axis=1).tolist()),
         "instability": [instability(steps, *row) for row in zip(accuracy, when["first"], strict=True)],
-        "slingshots": [slingshots(steps, row) for row in curves["train_loss"][1]],
+        "slingshots": [slingshots(steps, row) for row in curves["train_loss"]],
         "end": int(steps[-1]),
     }
-
-
-def _digits(row) -> list[float | None]:
-    """Seven significant digits, null where the replica had stopped."""
-    return [None if not np.isfinite(v) else float(f"{v:.7g}") for v in row]
-
-
-def _last(row) -> float:
-    return next((float(v) for v in row[::-1] if np.isfinite(v)), float("nan"))
 
 
 def plateau(steps, accuracy, start: int | None, first: int | None) -> tuple[float, float]:
@@ -70,56 +67,54 @@ def instability(steps, accuracy, first: int | None) -> float | None:
     return float((after < 0.99).mean()) if len(after) else None
 
 
-def compared(cells: dict, a: str, b: str) -> dict:
-    """How far the seeds agree that a comes before b: concordance, and of the same seeds sign test and Wilcoxon's."""
-    one, other = cells[a], cells[b]
-    firsts = one["times"]["first"], other["times"]["first"]
-    # Seeds are paired only where both runs have the same ones.
-    paired = times.paired(*firsts) if len(firsts[0]) == len(firsts[1]) else {}
-    return {"first": a, "second": b, "concordance": times.concordance(*firsts, one["last"], other["last"]), **paired}
+def neighbours(cells: dict) -> list[dict]:
+    """Of every two neighbours, how far the seeds agree that the first comes first: concordance, sign test and Wilcoxon's."""
+    rows = []
+    for (a, one), (b, other) in pairwise(cells.items()):
+        firsts = one["times"]["first"], other["times"]["first"]
+        # Seeds are paired only where both runs have the same ones.
+        paired = times.paired(*firsts) if len(firsts[0]) == len(firsts[1]) else {}
+        concordance = times.concordance(*firsts, one["last"], other["last"])
+        rows.append({"first": a, "second": b, "concordance": concordance, **paired})
+    return rows
 
 
-def draw_curves(ax, cells: dict, key: str, palette: dict) -> None:
-    """Raw curves of every seed, thin; the seed with the median T bold."""
-    for name, cell in cells.items():
-        order = np.argsort([np.inf if t is None else t for t in cell["times"]["t_gen"]], kind="stable")
-        for number, row in enumerate(cell["curves"][key]):
-            middle = number == order[(len(order) - 1) // 2]
-            style = {"label": label(name), "lw": 1.5} if middle else {"lw": 0.6, "alpha": 0.5}
-            values = np.array([np.nan if v is None else v for v in row])
-            there = np.isfinite(values)
-            ax.plot(np.array(cell["steps"])[there], values[there], color=palette[name], **style)
+def draw_curves(ax, cells: dict, key: str, ylabel: str, yscale: str = "linear") -> None:
+    """Raw curves of every seed."""
+    curves = lambda cell: [(cell["steps"], row) for row in cell["curves"][key]]  # noqa: E731
+    draw_seeds(ax, cells, curves, xscale="log", ylabel=ylabel, yscale=yscale)
 
 
-def draw_loss(ax, cells: dict, palette: dict) -> None:
-    """Test loss on two logarithmic axes that begin at 0, with the legend of the figure."""
-    draw_curves(ax, cells, "test_loss", palette)
-    ax.set(xlabel="step", ylabel="test loss (nats)", yscale="symlog", xscale="log")
-    ax.set_ylim(bottom=0)
+def draw_loss(ax, cells: dict) -> None:
+    """Test loss, with the legend of the figure."""
+    draw_curves(ax, cells, "test_loss", "test loss (nats)", "symlog")
     ax.legend()
 
 
-def draw_updates(ax, cells: dict, palette: dict) -> None:
-    """Norm of the update."""
-    draw_curves(ax, cells, "update_norm", palette)
-    ax.set(xlabel="step", ylabel="norm of the update", xscale="log", yscale="log")
+def draw_sweep(cells: dict):
+    """(figure, free panel): test loss, times and norms of updates of the cells of a sweep, and a panel for what is its own."""
+    fig, axes = plotting.axes(2, 2, height=4.6)
+    draw_loss(axes[0, 0], cells)
+    draw_times(axes[0, 1], cells)
+    draw_curves(axes[1, 0], cells, "update_norm", "norm of the update", "log")
+    return fig, axes[1, 1]
 
 
-def draw_times(ax, cells: dict, palette: dict) -> None:
+def draw_times(ax, cells: dict) -> None:
     """T_train (open), first touch of 0.99 (tick) and T (filled) of every seed; an arrow where T never came; bars at medians."""
-    for row, (name, cell) in enumerate(cells.items()):
-        for key, marker, face in (("t_train", "o", "white"), ("first", "|", "none"), ("t_gen", "o", palette[name])):
+    for row, (name, color) in enumerate(colors(list(cells)).items()):
+        cell = cells[name]
+        for key, marker, face in (("t_train", "o", "white"), ("first", "|", "none"), ("t_gen", "o", color)):
             known = [t for t in cell["times"][key] if t is not None]
-            ax.plot(known, [row] * len(known), marker, ms=4, mfc=face, mec=palette[name])
+            ax.plot(known, [row] * len(known), marker, ms=4, mfc=face, mec=color)
             if key != "first" and cell["median"][key] is not None:
-                ax.plot([cell["median"][key]] * 2, [row - 0.3, row + 0.3], color=palette[name], lw=1.5)
-        never, unfitted = (sum(t is None for t in cell["times"][key]) for key in ("t_gen", "t_train"))
-        words = [f"{never} never"] * bool(never) + [f"{unfitted} stopped unfitted"] * bool(unfitted)
+                ax.plot([cell["median"][key]] * 2, [row - 0.3, row + 0.3], color=color, lw=1.5)
+        never, unfitted = (cell["times"][key].count(None) for key in ("t_gen", "t_train"))
         if never:
-            ax.plot([cell["budget"]], [row], ">", ms=5, color=palette[name])
-        ax.annotate(
-            ", ".join(words), (cell["budget"], row), (-4, 6), textcoords="offset points", fontsize=6, ha="right"
-        )
+            ax.plot([cell["budget"]], [row], ">", ms=5, color=color)
+        words = [f"{n} {word}" for n, word in ((never, "never"), (unfitted, "stopped unfitted")) if n]
+        at = {"textcoords": "offset points", "fontsize": 6, "ha": "right"}
+        ax.annotate(", ".join(words), (cell["budget"], row), (-4, 6), **at)
     ax.set_yticks(range(len(cells)), [label(name) for name in cells])
     ax.set(xlabel="step (open: T_train; tick: touch; filled: T)", xscale="log" if ax.lines else "linear")
     plain_ticks(ax.xaxis)

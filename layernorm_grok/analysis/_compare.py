@@ -5,17 +5,21 @@ initial weights. What had not come when a replica was last looked at is later th
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import combinations, pairwise
 
 from common.claims import by_seed
 from common.plain import steps
+from layernorm_grok.analysis._lives import by_cell
 
 LARGE = ("medium", "gpu", "paper", "paper_figures")
 ALL = ("quick", *LARGE)
 
 ORDER = ("mlp-pre", "pre", "attn-pre", "off")
 """M, M+A*, A*, No LN: fastest first."""
+
+MONOTONE = {"unit": "share of neighbours in order, two that never came aside", "above": 0.99}
+"""Unit and bound of claims on `swept`."""
 
 Time = tuple[float, bool] | None
 """(step, True) of what came; (last step looked at, False) of what had not come by then; None where the replica diverged."""
@@ -27,9 +31,14 @@ def came(cell: dict, when: Sequence[float | None] | None = None) -> list[Time]:
     return [(t, True) if t is not None else None if lost else (last, False) for t, last, lost in rows]
 
 
-def placements(cells: dict, names: Sequence[str] = ORDER) -> list[tuple[Time, ...]]:
+def cells_of(result: dict, names: Sequence[str] = ORDER) -> list[dict]:
+    """The cells of those names."""
+    return [result["cells"][name] for name in names]
+
+
+def placements(result: dict, names: Sequence[str] = ORDER) -> list[tuple[Time, ...]]:
     """A tuple per seed: T in the cells of those names."""
-    return by_seed(*(came(cells[name]) for name in names))
+    return by_seed(*map(came, cells_of(result, names)))
 
 
 def sooner(a: Time, b: Time) -> bool | None:
@@ -52,15 +61,16 @@ def alike(a: tuple[Time, Time], b: tuple[Time, Time]) -> bool | None:
     return (one and other) or all(back)
 
 
-def agreements(one: Sequence[Time], other: Sequence[Time]) -> list[bool | None]:
-    """`alike` of every pair of things, from the two lists of their times: six for four placements."""
-    return [alike(a, b) for a, b in combinations(zip(one, other, strict=True), 2)]
+def agreements(result: dict, when: Callable[[dict], list[Time]]) -> list[list[bool | None]]:
+    """Per seed `alike` of the six pairs of placements, by when(cell) and by T."""
+    rows = by_seed(by_seed(*map(when, cells_of(result))), placements(result))
+    return [[alike(a, b) for a, b in combinations(zip(*row, strict=True), 2)] for row in rows]
 
 
 def share(rows: Iterable[bool | None]) -> float | None:
     """Share that is true; None where one cannot be told and none is false: it may yet be all."""
     rows = list(rows)
-    return None if not rows or (None in rows and False not in rows) else sum(row is True for row in rows) / len(rows)
+    return None if not rows or (None in rows and False not in rows) else rows.count(True) / len(rows)
 
 
 def in_order(times: Sequence[Time]) -> float | None:
@@ -91,17 +101,22 @@ def ratio(a: Time, b: Time, low: float, high: float | None = None) -> float | No
     return math.inf if quotient >= (low if high is None else high) else None
 
 
-def swept(cells: dict, larger_is_faster: bool) -> list[float | None]:
+def swept(result: dict, larger_is_faster: bool) -> list[float | None]:
     """Per seed `monotone` over the cells of a sweep, from the value that is to be fastest to the slowest."""
-    names = sorted(cells, key=lambda name: float(name.rpartition("=")[2]), reverse=larger_is_faster)
-    return [monotone(row) for row in placements(cells, names)]
+    names = sorted(result["cells"], key=lambda name: float(name.rpartition("=")[2]), reverse=larger_is_faster)
+    return [monotone(row) for row in placements(result, names)]
 
 
-def crossings(cells: dict, names: Sequence[str] | None = None) -> str:
+def crossings(result: dict, names: Sequence[str] = ()) -> str:
     """T of each cell per seed, and in brackets the first touch of 0.99 where it differs."""
-    parts = []
-    for name in names or cells:
-        times = cells[name]["times"]
+
+    def text(times: dict) -> str:
         touch = f" (touch {steps(times['first'])})" if times["first"] != times["t_gen"] else ""
-        parts.append(f"{name} {steps(times['t_gen'])}{touch}")
-    return "T " + "; ".join(parts)
+        return steps(times["t_gen"]) + touch
+
+    return "T " + by_cell(result["cells"], lambda cell: cell["times"], text, names)
+
+
+def by_name(names: Iterable[str], rows: Sequence[Sequence[float | None]]) -> dict[str, list]:
+    """Rows of numbers, one per seed, as a list per seed for each name."""
+    return dict(zip(names, map(list, zip(*rows, strict=True)), strict=True))

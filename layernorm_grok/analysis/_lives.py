@@ -1,11 +1,15 @@
-"""Measures along the lives of replicas, from checkpoint to checkpoint, and the look of a placement."""
+"""Measures along the lives of replicas, from checkpoint to checkpoint, and how cells are drawn and written."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
+
+import numpy as np
 
 from common import plotting
+from common.claims import by_seed
 from layernorm_grok.evaluate import Analysis, Probe, Trained
-from layernorm_grok.placement import PAPER_NAMES, paper_name
+from layernorm_grok.placement import PAPER_NAMES
 
 COLORS = dict(zip(PAPER_NAMES, (*plotting.COLORS[-1:], *plotting.COLORS[:-1], plotting.GREY), strict=True))
 """No LN is ink; every placement keeps its colour in all figures."""
@@ -25,21 +29,16 @@ def lived(trained: Trained, name: str) -> dict:
     return {"times": times, "last": last, "lost": lost}
 
 
-def spread_out(steps: list[int], points: int) -> list[int]:
-    """About `points` of the steps, evenly by rank, first and last included."""
-    if len(steps) <= points:
-        return steps
-    return [steps[round(i * (len(steps) - 1) / (points - 1))] for i in range(points)]
-
-
-def looked_at(steps: list[int], points: int, after: int | None) -> list[int]:
-    """`spread_out`, and the first of the steps that is `after` or later."""
-    next_step = [s for s in steps if after is not None and s >= after][:1]
-    return sorted({*spread_out(steps, points), *next_step})
+def looked_at(steps: list[int], points: int, after: int | None = None) -> list[int]:
+    """About `points` of the steps, evenly by rank, first and last included, and the first of them that is `after` or later."""
+    chosen = steps
+    if len(steps) > points:
+        chosen = [steps[round(i * (len(steps) - 1) / (points - 1))] for i in range(points)]
+    return sorted({*chosen, *[s for s in steps if after is not None and s >= after][:1]})
 
 
 def along(trained: Trained, settings: Probe, measure: Callable, what: str, after: Callable = lambda *_: None) -> dict:
-    """measure(model, cell name, seed) -> flat dict of numbers, along the life of every replica; cell name -> result.
+    """measure(trained, model, cell name, seed) -> flat dict of numbers, along the life of every replica; cell name -> result.
 
     after(cell name, seed) -> a step or None: the first checkpoint from there on is looked at too.
 
@@ -52,17 +51,16 @@ def along(trained: Trained, settings: Probe, measure: Callable, what: str, after
         for name in chosen(trained, settings)
         for seed in trained.seeds
     }
-    rows = {life: {} for life in lives}
+    rows = {life: [] for life in lives}
     # Step by step, so that each checkpoint is read once.
     for step in sorted(set().union(*lives.values())):
         for (name, seed), steps in lives.items():
             if step in steps:
-                rows[name, seed][step] = measure(trained.model(name, seed, step), name, seed)
+                numbers = measure(trained, trained.model(name, seed, step), name, seed)
+                rows[name, seed].append({"steps": step, **numbers})
     result = {name: {"seeds": [], **lived(trained, name)} for name, _ in lives}
-    for (name, _), by_step in rows.items():
-        keys = next(iter(by_step.values())).keys()
-        curve = {"steps": list(by_step)} | {key: [row[key] for row in by_step.values()] for key in keys}
-        result[name]["seeds"].append(curve)
+    for (name, _), life in rows.items():
+        result[name]["seeds"].append({key: [row[key] for row in life] for key in life[0]})
     return result
 
 
@@ -77,24 +75,47 @@ def from_on(curve: dict, key: str, step: float | None) -> float | None:
 
 
 def label(cell: str) -> str:
-    """The paper's name of a placement, and how it is written here."""
-    name = paper_name(cell)
-    return cell if name == cell else f"{name} ({cell})"
+    """The paper's name of a placement where it has one, and how it is written here."""
+    return f"{PAPER_NAMES[cell]} ({cell})" if cell in PAPER_NAMES else cell
 
 
-def colors(names: list[str]) -> dict[str, str]:
+def colors(names: Sequence[str]) -> dict[str, str]:
     """Colour of every cell: that of its placement, or shades in order for cells that differ in a number."""
     if all(name in COLORS for name in names):
         return {name: COLORS[name] for name in names}
     return dict(zip(names, plotting.ordered(len(names)), strict=True))
 
 
-def draw_lives(ax, cells: dict, key: str) -> None:
-    """Curves of `along`: every seed thin, the first seed's bold and labelled."""
+def draw_seeds(ax, cells: dict, curves: Callable[[dict], list], **settings) -> None:
+    """curves(cell), an (x, y) per seed, None where there is no y: thin, the seed with the median T bold and labelled.
+
+    settings: of the axes; an axis with scale symlog begins at 0.
+    """
     for name, color in colors(list(cells)).items():
-        for number, curve in enumerate(cells[name]["seeds"]):
-            style = {"label": label(name), "lw": 1.6} if number == 0 else {"lw": 0.6, "alpha": 0.55}
-            ax.plot(curve["steps"], curve[key], color=color, **style)
+        order = np.argsort([np.inf if t is None else t for t in cells[name]["times"]["t_gen"]], kind="stable")
+        for number, (x, y) in enumerate(curves(cells[name])):
+            middle = number == order[(len(order) - 1) // 2]
+            style = {"label": label(name), "lw": 1.5} if middle else {"lw": 0.6, "alpha": 0.5}
+            ax.plot(x, np.array(y, dtype=float), color=color, **style)
+    ax.set(xlabel="step", **settings)
+    if ax.get_xscale() == "symlog":
+        ax.set_xlim(left=0)
+    if ax.get_yscale() == "symlog":
+        ax.set_ylim(bottom=0)
+
+
+def draw_lives(ax, cells: dict, key: str, **settings) -> None:
+    """`draw_seeds` of the curves of `along`."""
+    draw_seeds(ax, cells, lambda cell: [(curve["steps"], curve[key]) for curve in cell["seeds"]], **settings)
+
+
+def draw_against_t(ax, cells: dict, values: Callable[[dict], list], marker: str = "o", filled: bool = True) -> None:
+    """T against values(cell), a step per seed; a triangle at the last step looked at where T never came."""
+    for name, color in colors(list(cells)).items():
+        for x, t, last in by_seed(values(cells[name]), cells[name]["times"]["t_gen"], cells[name]["last"]):
+            if x is not None:
+                y, shape = (last, "^") if t is None else (t, marker)
+                ax.plot(x, y, shape, ms=4, color=color, mfc=color if filled else "white")
 
 
 def digits(values: list, form: str = ".2f") -> str:
@@ -102,9 +123,15 @@ def digits(values: list, form: str = ".2f") -> str:
     return "/".join("-" if v is None else f"{v:{form}}" for v in values)
 
 
-def by_cell(cells: dict, values: Callable[[dict], list], form: str = ".2f") -> str:
-    """mlp-pre 1.00/1.10; pre ...: values(cell), a number per seed, of every cell as text."""
-    return "; ".join(f"{name} {digits(values(cell), form)}" for name, cell in cells.items())
+def by_cell(
+    cells: dict, values: Callable[[dict], list], form: str | Callable[[list], str] = ".2f", names: Sequence[str] = ()
+) -> str:
+    """mlp-pre 1.00/1.10; pre ...: values(cell), a number per seed, of every cell as text, or of the cells `names`.
+
+    form: of a number, as for `digits`, or what makes a text of a cell's numbers.
+    """
+    write = form if callable(form) else partial(digits, form=form)
+    return "; ".join(f"{name} {write(values(cells[name]))}" for name in names or cells)
 
 
 def at_end(key: str) -> Callable[[dict], list]:

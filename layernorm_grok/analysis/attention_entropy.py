@@ -6,7 +6,7 @@ import torch
 
 from common import experiment, plotting
 from common.claims import Claim, by_seed
-from layernorm_grok.analysis._compare import ALL
+from layernorm_grok.analysis._compare import ALL, cells_of
 from layernorm_grok.analysis._lives import after, along, at_end, by_cell, digits, draw_lives
 from layernorm_grok.estimators.entropy import attention_entropies, attention_output_rank
 from layernorm_grok.estimators.trace import trace
@@ -21,24 +21,19 @@ MODES = {
 }
 
 
-def measure_of(trained: Trained):
-    """Entropies in nats of the last layer over the train pairs, and the effective rank of attention's output."""
-    train = {seed: trained.pairs(seed)[0] for seed in trained.seeds}
-
-    @torch.no_grad()
-    def measure(model, name: str, seed: int) -> dict:
-        seen = trace(model, train[seed])
-        modes = attention_entropies(model, seen)
-        by_layer = {f"{mode}_{i}": v for mode, values in modes.items() for i, v in enumerate(values) if len(values) > 1}
-        last = {mode: values[-1] for mode, values in modes.items()}
-        return last | by_layer | {"output_rank": attention_output_rank(seen)[-1]}
-
-    return measure
+@torch.no_grad()
+def measure(trained: Trained, model, name: str, seed: int) -> dict:
+    """Entropies in nats of the last layer over the train pairs, also by layer; effective rank of attention's output."""
+    seen = trace(model, trained.pairs[seed][0])
+    modes = attention_entropies(model, seen)
+    by_layer = {f"{mode}_{i}": v for mode, values in modes.items() for i, v in enumerate(values) if len(values) > 1}
+    last = {mode: values[-1] for mode, values in modes.items()}
+    return last | by_layer | {"output_rank": attention_output_rank(seen)[-1]}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: cells (name -> `_lives.along`: an entropy per mode, and output_rank), uniform (ln 3, of three tokens)."""
-    cells = along(trained, settings, measure_of(trained), "the development of attention")
+    cells = along(trained, settings, measure, "the development of attention")
     return {"cells": cells, "uniform": math.log(3)}
 
 
@@ -47,15 +42,10 @@ def draw(result: dict):
     cells = result["cells"]
     fig, axes = plotting.axes(2, 2, height=4.4)
     for ax, (mode, title) in zip(axes.flat, MODES.items(), strict=False):
-        draw_lives(ax, cells, mode)
+        draw_lives(ax, cells, mode, title=title, ylabel="entropy (nats)", xscale="symlog", ylim=(0, 1.15))
         ax.axhline(result["uniform"], color=plotting.GREY, lw=0.6, ls="--")
-        ax.set(title=title, xlabel="step", ylabel="entropy (nats)", xscale="symlog", ylim=(0, 1.15))
-        ax.set_xlim(left=0)
-    draw_lives(axes[1, 1], cells, "output_rank")
-    axes[1, 1].set(
-        title="attention's output at the last position", xlabel="step", ylabel="effective rank", xscale="symlog"
-    )
-    axes[1, 1].set_xlim(left=0)
+    title = "attention's output at the last position"
+    draw_lives(axes[1, 1], cells, "output_rank", title=title, ylabel="effective rank", xscale="symlog")
     axes[0, 0].legend(fontsize=6)
     return fig
 
@@ -77,10 +67,10 @@ def mean_after(curve: dict, mode: str, until: float = math.inf) -> float | None:
 def sharper(result: dict, mode: str = "paper") -> list[float | None]:
     """Per seed the mean entropy of No LN less A^qk's, in nats, over the steps from 200 on that both lived."""
     gaps = []
-    for off, qk in by_seed(*(result["cells"][name]["seeds"] for name in ("off", "attn-pre-qk"))):
-        until = min(off["steps"][-1], qk["steps"][-1])
-        means = [mean_after(curve, mode, until) for curve in (off, qk)]
-        gaps.append(None if None in means else means[0] - means[1])
+    for curves in by_seed(*(cell["seeds"] for cell in cells_of(result, ("off", "attn-pre-qk")))):
+        until = min(curve["steps"][-1] for curve in curves)
+        off, qk = (mean_after(curve, mode, until) for curve in curves)
+        gaps.append(None if None in (off, qk) else off - qk)
     return gaps
 
 
@@ -89,7 +79,7 @@ def entropies(result: dict) -> dict[str, list]:
     means = [mean_after(curve, "paper") for curve in result["cells"]["mlp-pre"]["seeds"]]
     return {
         "No LN less A^qk, nats": sharper(result),
-        "M / ln 3": [None if mean is None else mean / result["uniform"] for mean in means],
+        "M / ln 3": [mean and mean / result["uniform"] for mean in means],
     }
 
 

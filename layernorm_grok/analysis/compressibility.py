@@ -5,31 +5,26 @@ import torch
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.plain import steps
-from layernorm_grok.analysis._compare import LARGE, ORDER, Time, agreements, came, placements, share
-from layernorm_grok.analysis._lives import along, by_cell, colors, draw_lives
+from layernorm_grok.analysis._compare import LARGE, ORDER, Time, agreements, came, cells_of, share
+from layernorm_grok.analysis._lives import after, along, by_cell, draw_against_t, draw_lives
 from layernorm_grok.estimators import compressibility, times
 from layernorm_grok.evaluate import Probe, Trained
 
 Settings = Probe
 
 AFTER = 200
-"""Step from which a minimum counts, as in the paper."""
+"""Step from which a minimum counts, as in the paper: at the start the prelogits are nearly the same for all pairs."""
 RANK, EXPONENT = "test_effective_rank", "test_alpha_pl"
 
 
-def measure_of(trained: Trained):
-    """Spectrum of z^T z on train and on test pairs, and ||theta||, of one model."""
-    sides = {seed: trained.pairs(seed) for seed in trained.seeds}
-
-    @torch.no_grad()
-    def measure(model, name: str, seed: int) -> dict:
-        numbers = {}
-        for side, rows in zip(("train", "test"), sides[seed], strict=True):
-            numbers |= {f"{side}_{key}": v for key, v in compressibility.spectrum(model(rows).prelogits).items()}
-        used = [p for n, p in model.named_parameters() if not unused(n, model)]
-        return numbers | {"weight_norm": float(torch.cat([p.flatten() for p in used]).norm())}
-
-    return measure
+@torch.no_grad()
+def measure(trained: Trained, model, name: str, seed: int) -> dict:
+    """Spectrum of z^T z on train and on test pairs, and ||theta|| without norms that the placement leaves out, of one model."""
+    numbers = {}
+    for side, rows in zip(("train", "test"), trained.pairs[seed], strict=True):
+        numbers |= {f"{side}_{key}": v for key, v in compressibility.spectrum(model(rows).prelogits).items()}
+    used = [p for n, p in model.named_parameters() if not unused(n, model)]
+    return numbers | {"weight_norm": float(torch.cat([p.flatten() for p in used]).norm())}
 
 
 def unused(name: str, model) -> bool:
@@ -44,30 +39,20 @@ def still_falling(curve: dict, key: str, budget: int) -> bool:
     return curve["steps"][-1] < budget and (not known or min(known)[1] > 0.9 * curve["steps"][-1])
 
 
-def least(curve: dict) -> float:
-    """Least effective rank (test) from AFTER on: at the start the prelogits are nearly the same for all pairs."""
-    late = [v for s, v in zip(curve["steps"], curve[RANK], strict=True) if s >= AFTER]
-    return min(late or curve[RANK])
-
-
-def within_ten_percent(cell: dict, key: str) -> list[int | None]:
-    """Per seed the first checkpoint from AFTER on within 10% of that seed's minimum."""
-    return [compressibility.within(curve[key], curve["steps"], after=AFTER) for curve in cell["seeds"]]
-
-
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: cells (name -> `_lives.along` of the measures of `estimators.compressibility`, as <side>_<measure>, and
-    weight_norm; within: measure -> per seed the first checkpoint within 10% of its minimum; median_within; at_stop: measure
-    -> per seed `still_falling`; minimum: least effective rank per seed), after (step from which minima count)."""
-    cells = along(trained, settings, measure_of(trained), "the development of the spectrum")
-    budget = trained.config.train.steps
+    weight_norm; within: measure -> per seed the first checkpoint within 10% of its minimum, both from AFTER on; median_within;
+    at_stop: measure -> per seed `still_falling`; minimum: least effective rank per seed), after (that step)."""
+    cells = along(trained, settings, measure, "the development of the spectrum")
+    budget, keys = trained.config.train.steps, ("train_effective_rank", RANK, "train_alpha_pl", EXPONENT)
     for cell in cells.values():
-        keys = ("train_effective_rank", RANK, "train_alpha_pl", EXPONENT)
-        cell["within"] = {key: within_ten_percent(cell, key) for key in keys}
-        ends = [curve["steps"][-1] for curve in cell["seeds"]]
-        cell["median_within"] = {key: times.median_time(when, ends) for key, when in cell["within"].items()}
-        cell["at_stop"] = {key: [still_falling(c, key, budget) for c in cell["seeds"]] for key in cell["within"]}
-        cell["minimum"] = [least(curve) for curve in cell["seeds"]]
+        curves = cell["seeds"]
+        ends = [curve["steps"][-1] for curve in curves]
+        within = {key: [compressibility.within(c[key], c["steps"], after=AFTER) for c in curves] for key in keys}
+        cell["within"] = within
+        cell["median_within"] = {key: times.quantile(when, ends) for key, when in within.items()}
+        cell["at_stop"] = {key: [still_falling(curve, key, budget) for curve in curves] for key in keys}
+        cell["minimum"] = [min(after(curve, RANK, AFTER) or curve[RANK]) for curve in curves]
     return {"cells": cells, "after": AFTER}
 
 
@@ -81,22 +66,18 @@ def draw(result: dict):
         ("train_effective_rank", "effective rank (train)"),
     )  # fmt: skip
     for ax, (key, text) in zip(axes.flat, panels, strict=False):
-        draw_lives(ax, cells, key)
-        ax.set(xlabel="step", ylabel=text)
+        draw_lives(ax, cells, key, ylabel=text)
     ax = axes.flat[5]
-    for name, color in colors(list(cells)).items():
-        for key, marker, face in ((RANK, "o", color), (EXPONENT, "s", "white")):
-            for inside, t in by_seed(cells[name]["within"][key], cells[name]["times"]["t_gen"]):
-                if inside is not None and t is not None:
-                    ax.plot(inside, t, marker, ms=4, color=color, mfc=face)
-    ax.set_xlabel("step within 10% of the minimum\n(disc: rank, square: exponent)")
-    ax.set_ylabel("T")
+    draw_against_t(ax, cells, lambda cell: cell["within"][RANK])
+    draw_against_t(ax, cells, lambda cell: cell["within"][EXPONENT], "s", filled=False)
+    ax.set_xlabel("step within 10% of the minimum\n(filled: rank, open: exponent)")
+    ax.set_ylabel("T (triangle: never)")
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
 
 def finding(result: dict) -> str:
-    inside = "; ".join(f"{name} {steps(cell['within'][RANK])}" for name, cell in result["cells"].items())
+    inside = by_cell(result["cells"], lambda cell: cell["within"][RANK], steps)
     return f"effective rank within 10% of its minimum at {inside}"
 
 
@@ -107,37 +88,35 @@ def compressed_at(cell: dict, key: str) -> list[Time]:
     return [(at, True) if at is not None and not cut and t is not None and t[1] else None for at, cut, t in rows]
 
 
+PAIRS = {"rank, share of the six pairs": RANK, "exponent, share of the six pairs": EXPONENT}
+
+
 def in_order(result: dict) -> dict[str, list]:
     """C16: of rank and exponent the share of the six pairs of placements that come within 10% strictly in the order of T."""
-    cells = [result["cells"][name] for name in ORDER]
-    columns = {}
-    for name, key in (("rank, share of the six pairs", RANK), ("exponent, share of the six pairs", EXPONENT)):
-        rows = by_seed(*(compressed_at(cell, key) for cell in cells))
-        columns[name] = [share(agreements(*row)) for row in zip(rows, placements(result["cells"]), strict=True)]
-    return columns
+    pairs = {name: agreements(result, lambda cell, key=key: compressed_at(cell, key)) for name, key in PAIRS.items()}
+    return {name: [share(row) for row in rows] for name, rows in pairs.items()}
 
 
 def in_order_note(result: dict) -> str:
-    cells = {name: result["cells"][name] for name in ORDER}
-    parts = [f"{n} {steps(cell['within'][RANK])} and {steps(cell['within'][EXPONENT])}" for n, cell in cells.items()]
-    return f"rank and exponent within 10% at {'; '.join(parts)}"
+    both = lambda within: f"{steps(within[RANK])} and {steps(within[EXPONENT])}"  # noqa: E731
+    return f"rank and exponent within 10% at {by_cell(result['cells'], lambda cell: cell['within'], both, ORDER)}"
 
 
 def least_ranks(result: dict) -> list[float | None]:
     """C17: A*'s least effective rank over No LN's; None where one has not generalised, or stopped with its rank falling."""
-    cells = [result["cells"][name] for name in ("attn-pre", "off")]
+    cells = cells_of(result, ("attn-pre", "off"))
     known = by_seed(*(compressed_at(cell, RANK) for cell in cells))
     return [None if None in seen else a / off for seen, a, off in by_seed(known, *(cell["minimum"] for cell in cells))]
 
 
 def least_note(result: dict) -> str:
-    return f"least effective ranks: {by_cell({n: result['cells'][n] for n in ORDER}, lambda cell: cell['minimum'])}"
+    return f"least effective ranks: {by_cell(result['cells'], lambda cell: cell['minimum'], names=ORDER)}"
 
 
 CLAIMS = [
     Claim("C16", "Placements become compressible in the order in which they grok.", source="Fig 6", presets=LARGE,
           paper="within 10%: rank 4400, 5200, 8000, 8600; exponent 1000, 2400, 6800, 8200", number=in_order,
-          above={"rank, share of the six pairs": 0.99, "exponent, share of the six pairs": 0.99}, note=in_order_note),
+          above=dict.fromkeys(PAIRS, 0.99), note=in_order_note),
     Claim("C17", "A* does not reach a lower effective rank than No LN.", source="section 4.2", presets=LARGE,
           paper="1.51 (12.61, 8.34)", number=least_ranks, unit="least effective rank, A* / No LN", above=1, note=least_note),
 ]  # fmt: skip

@@ -3,8 +3,8 @@
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.plain import steps
-from layernorm_grok.analysis._compare import ALL, ORDER, agreements, came, crossings, placements, share
-from layernorm_grok.analysis._lives import along, at_end, by_cell, colors, draw_lives
+from layernorm_grok.analysis._compare import ALL, ORDER, agreements, by_name, came, crossings, share
+from layernorm_grok.analysis._lives import along, at_end, by_cell, colors, draw_against_t, draw_lives
 from layernorm_grok.estimators import fourier
 from layernorm_grok.evaluate import Probe, Trained
 
@@ -16,7 +16,7 @@ RISE = 30.0
 """Ours, in units of the value at the start: what white noise gives depends on P and d."""
 
 
-def measure(model, name: str, seed: int) -> dict:
+def measure(trained: Trained, model, name: str, seed: int) -> dict:
     """C_F of the embedding of the P numbers, with and without DC, and two other measures of its spectrum."""
     table = model.embed[: model.P]
     return {
@@ -46,21 +46,16 @@ def draw(result: dict):
     """C_F and the share of the five strongest frequencies along training; rising of C_F against generalising."""
     cells = result["cells"]
     fig, axes = plotting.axes(3, height=2.6)
-    panels = ("concentration", "Fourier concentration C_F"), ("key_share", "share of 5 frequencies")
-    for ax, (key, text) in zip(axes, panels, strict=False):
-        draw_lives(ax, cells, key)
-        ax.set(xlabel="step", ylabel=text)
+    draw_lives(axes[0], cells, "concentration", ylabel="Fourier concentration C_F", yscale="log")
+    axes[0].axhline(result["level"], color=plotting.GREY, lw=0.6, ls="--")
     for name, color in colors(list(cells)).items():
-        for rises, t in by_seed(cells[name]["rises"], cells[name]["times"]["t_gen"]):
-            if rises and t:
-                axes[2].plot(rises, t, "o", ms=4, color=color)
         if cells[name]["times"]["t_gen"][0] is not None:
             axes[0].axvline(cells[name]["times"]["t_gen"][0], color=color, lw=0.6, ls=":")
-    axes[0].axhline(result["level"], color=plotting.GREY, lw=0.6, ls="--")
-    axes[0].set_yscale("log")
+    draw_lives(axes[1], cells, "key_share", ylabel="share of 5 frequencies")
+    draw_against_t(axes[2], cells, lambda cell: cell["rises"])
     low, high = axes[2].get_xlim()
     axes[2].plot([low, high], [low, high], color=plotting.GREY, lw=0.6)
-    axes[2].set(xlabel=f"step: C_F {result['rise']:g} times its start", ylabel="T")
+    axes[2].set(xlabel=f"step: C_F {result['rise']:g} times its start", ylabel="T (triangle: never)")
     fig.legend(*axes[1].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
 
@@ -74,43 +69,43 @@ def rising_order(result: dict) -> list[float | None]:
 
     A pair of which neither rose, or neither generalised, cannot be told; nor one with a replica that diverged.
     """
-    cells = [result["cells"][name] for name in ORDER]
-    rises = by_seed(*(came(cell, cell["rises"]) for cell in cells))
-    return [share(agreements(*row)) for row in zip(rises, placements(result["cells"]), strict=True)]
+    return [share(row) for row in agreements(result, lambda cell: came(cell, cell["rises"]))]
 
 
 def rising_note(result: dict) -> str:
-    cells = {name: result["cells"][name] for name in ORDER}
-    passes, rises = ("; ".join(f"{n} {steps(cell[key])}" for n, cell in cells.items()) for key in ("passes", "rises"))
-    return f"C_F at 30 times its start: {rises}; at 1 (the paper's): {passes}; {crossings(cells)}"
+    rises, passes = (
+        by_cell(result["cells"], lambda cell, key=key: cell[key], steps, ORDER) for key in ("rises", "passes")
+    )
+    return f"C_F at 30 times its start: {rises}; at 1 (the paper's): {passes}; {crossings(result, ORDER)}"
 
 
 PERIODIC = {"C_F / start": RISE, "share of 5 frequencies": 0.5}
+
+
+def periodic_cells(main: dict, no_ln: dict) -> dict:
+    """Those of C4. No LN is that of the decay sweep at lambda = 1, which trains on enough pairs to generalise in the budget."""
+    return {name: main["cells"][name] for name in ORDER[:-1]} | {"off": no_ln["cells"]["weight_decay=1"]}
 
 
 def ends_periodic(main: dict, no_ln: dict) -> dict[str, list]:
     """C4: per seed the least, over the placements that generalised, of C_F at the end over its start, and of the power of the
     five strongest frequencies over that of all but DC (C_F counts DC too, and may rise by it alone).
 
-    Where one has not generalised the seed can only refute. No LN is that of the decay sweep at lambda = 1, which trains on
-    enough pairs to generalise within the budget.
+    Where one has not generalised the seed can only refute.
     """
-    cells = [main["cells"][name] for name in ORDER[:-1]] + [no_ln["cells"]["weight_decay=1"]]
-    numbers = {name: [] for name in PERIODIC}
-    for row in by_seed(*(by_seed(cell["seeds"], came(cell)) for cell in cells)):
-        curves = [curve for curve, t in row if t is not None and t[1]]
-        ratios = [curve["concentration"][-1] / curve["concentration"][0] for curve in curves]
-        for (name, bound), values in zip(
-            PERIODIC.items(), (ratios, [curve["key_share"][-1] for curve in curves]), strict=True
-        ):
-            least = min(values, default=None)
-            told = least is not None and (len(curves) == len(cells) or least <= bound)
-            numbers[name].append(least if told else None)
-    return numbers
+    cells, rows = periodic_cells(main, no_ln).values(), []
+    for seed in by_seed(*(by_seed(cell["seeds"], came(cell)) for cell in cells)):
+        curves = [curve for curve, t in seed if t is not None and t[1]]
+        ends = [(c["concentration"][-1] / c["concentration"][0], c["key_share"][-1]) for c in curves]
+        least = [min(column) for column in zip(*ends, strict=True)] or [None] * 2
+        whole = len(curves) == len(cells)
+        bounds = zip(least, PERIODIC.values(), strict=True)
+        rows.append([n if n is not None and (whole or n <= bound) else None for n, bound in bounds])
+    return by_name(PERIODIC, rows)
 
 
 def periodic_note(main: dict, no_ln: dict) -> str:
-    cells = {name: main["cells"][name] for name in ORDER[:-1]} | {"off": no_ln["cells"]["weight_decay=1"]}
+    cells = periodic_cells(main, no_ln)
     return f"at the end C_F {by_cell(cells, at_end('concentration'))}; share of 5 {by_cell(cells, at_end('key_share'))}"
 
 

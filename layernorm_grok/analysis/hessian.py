@@ -1,6 +1,7 @@
 """Sharpness: the largest eigenvalues of the Hessian of the trained loss (authors' logger)."""
 
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 
@@ -26,41 +27,37 @@ class Settings(Probe):
             raise ValueError(f"top is {self.top}, iterations {self.iterations}; expected 1 <= top <= iterations")
 
 
-def measure_of(trained: Trained, settings: Settings):
+@torch.enable_grad()
+def measure(settings: Settings, trained: Trained, model, name: str, seed: int) -> dict:
     """Largest, mean and smallest of the top k (as the authors log) and the lowest eigenvalue, on all train pairs."""
-    rows = {seed: trained.pairs(seed)[0] for seed in trained.seeds}
-
-    @torch.enable_grad()
-    def measure(model, name: str, seed: int) -> dict:
-        start = trained.model(name, seed, 0) if trained.config.train.subtract_init else None
-        loss = trained_loss(trained.config, trained.cell(name), model, rows[seed], start)
-        params = {n: p.double() for n, p in model.double().named_parameters()}
-        spectrum = hessian.top_eigenvalues(loss, params, settings.top, settings.iterations, seed, settings.tolerance)
-        return {
-            "max": float(spectrum.top[0]),
-            "mean": float(spectrum.top.mean()),
-            "min": spectrum.smallest_of_top,
-            "dominant": float(spectrum.dominant[0]),
-            "lowest": float(spectrum.lowest[0]),
-            "residual": float(spectrum.top_residuals[0]),
-            "products": spectrum.iterations,
-        }
-
-    return measure
+    untrained = trained.model(name, seed, 0) if trained.config.train.subtract_init else None
+    loss = trained_loss(trained.config, trained.cell(name), model, trained.pairs[seed][0], untrained)
+    params = {n: p.double() for n, p in model.double().named_parameters()}
+    product, size = hessian.hessian_product(loss, params)
+    start = torch.Generator().manual_seed(seed)
+    spectrum = hessian.lanczos(product, size, settings.top, settings.iterations, start, settings.tolerance)
+    return {
+        "max": float(spectrum.top[0]),
+        "mean": float(spectrum.top.mean()),
+        "min": float(spectrum.top[-1]),
+        "dominant": float(spectrum.dominant[0]),
+        "lowest": float(spectrum.lowest[0]),
+        "residual": float(spectrum.top_residuals[0]),
+        "products": spectrum.iterations,
+    }
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: cells (name -> `_lives.along`: max, mean and min of the top k, dominant, lowest, residual, products)."""
-    return {"cells": along(trained, settings, measure_of(trained, settings), "the development of the sharpness")}
+    """Keys: cells (name -> `_lives.along`: max, mean and min of the top k (the authors' min, not lambda_min), dominant, lowest,
+    residual, products)."""
+    return {"cells": along(trained, settings, partial(measure, settings), "the development of the sharpness")}
 
 
 def draw(result: dict):
     """The largest eigenvalue, and the smallest of the top k (the authors' `min`)."""
     fig, axes = plotting.axes(2, height=2.6)
     for ax, (key, text) in zip(axes, {"max": "largest eigenvalue", "min": "smallest of the top"}.items(), strict=True):
-        draw_lives(ax, result["cells"], key)
-        ax.set(xlabel="step", ylabel=text, xscale="symlog", yscale="log")
-        ax.set_xlim(left=0)
+        draw_lives(ax, result["cells"], key, ylabel=text, xscale="symlog", yscale="log")
     axes[0].legend(fontsize=6)
     return fig
 

@@ -15,7 +15,7 @@ PANELS = {
 }
 
 
-def measure(model, name: str, seed: int) -> dict:
+def measure(trained: Trained, model, name: str, seed: int) -> dict:
     """Means over the matrices, as logged by the authors, and every matrix by itself."""
     tails = htsr.heavy_tails(model.state_dict())
     alone = {f"{key} of {matrix}": value for matrix, row in tails.items() for key, value in row.items()}
@@ -31,8 +31,7 @@ def draw(result: dict):
     """The four measures, each the mean over the weight matrices."""
     fig, axes = plotting.axes(2, 2, height=4.2)
     for ax, (key, text) in zip(axes.flat, PANELS.items(), strict=True):
-        draw_lives(ax, result["cells"], key)
-        ax.set(xlabel="step", ylabel=text)
+        draw_lives(ax, result["cells"], key, ylabel=text)
     axes[0, 0].legend(fontsize=6)
     return fig
 

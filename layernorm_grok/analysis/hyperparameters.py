@@ -1,25 +1,17 @@
 """Sweeps without LN over learning rate, decay and more: times, and how compressible the end is (paper Figs 4, 9)."""
 
 from dataclasses import dataclass
-from itertools import combinations, pairwise
+from itertools import combinations
 from typing import Literal
 
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.config import UserError
 from common.experiment import over_seeds
-from layernorm_grok.analysis._cells import (
-    cell_result,
-    compared,
-    draw_curves,
-    draw_loss,
-    draw_times,
-    draw_updates,
-    plain_ticks,
-)
-from layernorm_grok.analysis._compare import ALL, crossings, share, swept
-from layernorm_grok.analysis._lives import by_cell, chosen, colors
-from layernorm_grok.analysis.compressibility import measure_of
+from layernorm_grok.analysis._cells import cell_result, draw_curves, draw_sweep, neighbours, plain_ticks
+from layernorm_grok.analysis._compare import ALL, MONOTONE, crossings, share, swept
+from layernorm_grok.analysis._lives import by_cell, chosen
+from layernorm_grok.analysis.compressibility import measure
 from layernorm_grok.evaluate import Analysis, Trained
 
 SHOWN = {
@@ -45,29 +37,24 @@ def analyse(trained: Trained, settings: Settings) -> dict:
             f"found cells {', '.join(trained.cells)} in {trained.run.path}, expected some {settings.axis}=...; "
             "give another --run, or --axis"
         )
-    cells, measure = {}, measure_of(trained)
+    cells = {}
     for name in chosen(trained, settings):
         cell, setting = cell_result(trained, name), trained.cell(name)
         cell |= {"weight_decay": setting.weight_decay, "lr": setting.lr}
         cell["decayed"] = [None if t is None else t * setting.lr * setting.weight_decay for t in cell["times"]["first"]]
-        ends = [measure(trained.model(name, s, trained.last_step(name, s)), name, s) for s in trained.seeds]
+        ends = [measure(trained, trained.model(name, s, trained.last_step(name, s)), name, s) for s in trained.seeds]
         cells[name] = cell | {"end_spectrum": over_seeds(ends)}
-    return {"cells": cells, "order": [compared(cells, *pair) for pair in pairwise(cells)]}
+    return {"cells": cells, "order": neighbours(cells)}
 
 
 def draw(result: dict):
     """Test loss, times, norms of updates; four measures of the end against the axis that varies, or test accuracy."""
     cells, axis = result["cells"], result["settings"]["axis"]
-    palette = colors(list(cells))
-    fig, axes = plotting.axes(2, 2, height=4.6)
-    draw_loss(axes[0, 0], cells, palette)
-    draw_times(axes[0, 1], cells, palette)
-    draw_updates(axes[1, 0], cells, palette)
+    fig, ax = draw_sweep(cells)
     if axis:
-        draw_ends(axes[1, 1], cells, axis)
+        draw_ends(ax, cells, axis)
     else:
-        draw_curves(axes[1, 1], cells, "test_accuracy", palette)
-        axes[1, 1].set(ylabel="test accuracy", xscale="log", xlabel="step")
+        draw_curves(ax, cells, "test_accuracy", "test accuracy")
     return fig
 
 
@@ -85,12 +72,17 @@ def draw_ends(ax, cells: dict, axis: str) -> None:
 
 
 def finding(result: dict) -> str:
-    return crossings(result["cells"])
+    return crossings(result)
 
 
 def faster(result: dict) -> list[float | None]:
     """C10, C11: per seed the share of neighbours of the axis in which the larger value generalises strictly sooner."""
-    return swept(result["cells"], larger_is_faster=True)
+    return swept(result, larger_is_faster=True)
+
+
+def end_rank(cell: dict) -> list[float]:
+    """Effective rank per seed, where each replica stopped."""
+    return cell["end_spectrum"]["test_effective_rank"]["values"]
 
 
 def compressed(result: dict) -> list[float | None]:
@@ -99,32 +91,22 @@ def compressed(result: dict) -> list[float | None]:
     Each replica is measured where it stopped; None where one diverged and no pair is the wrong way.
     """
     cells = sorted(result["cells"].values(), key=lambda cell: cell["weight_decay"])
-    columns = [
-        [
-            None if lost else rank
-            for rank, lost in by_seed(cell["end_spectrum"]["test_effective_rank"]["values"], cell["lost"])
-        ]
-        for cell in cells
-    ]
-    return [
-        share(None if None in pair else pair[0] > pair[1] for pair in combinations(row, 2)) for row in by_seed(*columns)
-    ]
+    ranks = [[None if lost else rank for rank, lost in by_seed(end_rank(cell), cell["lost"])] for cell in cells]
+    pairs = (combinations(row, 2) for row in by_seed(*ranks))
+    return [share(None if None in (low, high) else low > high for low, high in row) for row in pairs]
 
 
 def rank_note(result: dict) -> str:
-    ranks = by_cell(result["cells"], lambda cell: cell["end_spectrum"]["test_effective_rank"]["values"], ".1f")
-    return f"effective rank where each replica stopped: {ranks}"
+    return f"effective rank where each replica stopped: {by_cell(result['cells'], end_rank, '.1f')}"
 
-
-MONOTONE = {"number": faster, "unit": "share of neighbours in order, two that never came aside", "above": 0.99}
 
 CLAIMS = [
     Claim("C10", "A higher learning rate at constant effective decay groks faster, value by value.", source="Fig 4a",
-          presets=ALL, paper="7807, 7740, 6582, 4470 for 1, 3, 5, 10e-3", needs=("lr_sweep/lr_sweep",), **MONOTONE,
-          note=lambda result: crossings(result["cells"])),
+          presets=ALL, paper="7807, 7740, 6582, 4470 for 1, 3, 5, 10e-3", needs=("lr_sweep/lr_sweep",), number=faster,
+          **MONOTONE, note=crossings),
     Claim("C11", "A higher weight decay groks faster, value by value.", source="Fig 4c", presets=ALL,
-          paper="never to .5, then 9787, 7807, 6395", needs=("wd_sweep/wd_sweep",), **MONOTONE,
-          note=lambda r: f"{crossings(r['cells'])}; T eta lambda {by_cell(r['cells'], lambda cell: cell['decayed'])}"),
+          paper="never to .5, then 9787, 7807, 6395", needs=("wd_sweep/wd_sweep",), number=faster,
+          **MONOTONE, note=lambda r: f"{crossings(r)}; T eta lambda {by_cell(r['cells'], lambda cell: cell['decayed'])}"),
     Claim("C18", "A larger weight decay ends more compressible, value by value.", source="Fig 9", presets=ALL,
           paper="0.93 (42.1, 40.7, 31.2, 7.3, 8.3, 7.0)", needs=("wd_sweep/wd_sweep",), number=compressed,
           unit="share of pairs of decays in order of effective rank", above=0.99, note=rank_note),

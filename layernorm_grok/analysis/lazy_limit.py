@@ -2,11 +2,12 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
 from common import experiment, plotting
+from common.claims import by_seed
 from common.experiment import over_seeds
-from layernorm_grok.analysis._drift import with_drift
+from layernorm_grok.analysis._lives import at_end
+from layernorm_grok.analysis.ntk import with_drift
+from layernorm_grok.estimators import times
 from layernorm_grok.evaluate import Probe, Trained
 
 
@@ -18,25 +19,20 @@ class Settings(Probe):
     """Train pairs in the kernel."""
 
 
+ENDS = ("train_accuracy", "test_accuracy", "train_loss")
+
+
 def end_of(trained: Trained, settings: Settings) -> dict:
     """Keys of a cell: alpha, drift (kind -> at the end), train_accuracy, test_accuracy and train_loss at the end, fits (first
     step per seed with train accuracy at 0.99), times."""
-    drift = with_drift(trained, settings, settings.pairs)
     rows = {}
-    for name in drift:
-        cell = trained.cell(name)
+    for name, drift in with_drift(trained, settings, settings.pairs).items():
         steps, right = trained.curves(name, "train_accuracy")
-        fits = [next((int(s) for s, v in zip(steps, row, strict=True) if v >= 0.99), None) for row in right]
-        ends = {
-            key: over_seeds([float(row[np.isfinite(row)][-1]) for row in trained.curves(name, key)[1]])
-            for key in ("train_accuracy", "test_accuracy", "train_loss")
-        }
-        last = {kind: over_seeds([c[kind][-1] for c in drift[name]["seeds"]]) for kind in ("projected", "sum")}
         rows[name] = {
-            "alpha": cell.alpha,
-            "fits": fits,
-            "drift": last,
-            **ends,
+            "alpha": trained.cell(name).alpha,
+            "fits": [times.first(steps, row >= 0.99) for row in right],
+            "drift": {kind: over_seeds(at_end(kind)(drift)) for kind in ("projected", "sum")},
+            **{key: over_seeds(times.carried(trained.curves(name, key)[1])[:, -1].tolist()) for key in ENDS},
             "times": trained.times(name),
         }
     return rows
@@ -51,16 +47,15 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 def draw(result: dict):
     """Drift of the kernel and accuracies at the end, against alpha."""
     fig, axes = plotting.axes(3, height=2.4)
-    for color, (run, cells) in zip(plotting.COLORS, result["runs"].items(), strict=False):
-        alphas = [cell["alpha"] for cell in cells.values()]
-        nodes = [
-            [cell["drift"]["projected"]["values"] for cell in cells.values()],
-            [cell["train_accuracy"]["values"] for cell in cells.values()],
-            [cell["test_accuracy"]["values"] for cell in cells.values()],
-        ]
-        for ax, rows in zip(axes, nodes, strict=True):
-            plotting.seed_lines(ax, alphas, list(zip(*rows, strict=True)), run, color)
-    for ax, text in zip(axes, ("NTK drift at the end", "train accuracy", "test accuracy"), strict=True):
+    panels = {
+        "NTK drift at the end": lambda cell: cell["drift"]["projected"],
+        "train accuracy": lambda cell: cell["train_accuracy"],
+        "test accuracy": lambda cell: cell["test_accuracy"],
+    }
+    for ax, (text, end) in zip(axes, panels.items(), strict=True):
+        for color, (run, cells) in zip(plotting.COLORS, result["runs"].items(), strict=False):
+            rows = by_seed(*(end(cell)["values"] for cell in cells.values()))
+            plotting.seed_lines(ax, [cell["alpha"] for cell in cells.values()], rows, run, color)
         ax.set(xlabel="readout scale alpha", ylabel=text, xscale="log")
     axes[0].set_yscale("log")
     axes[0].legend(fontsize=6)

@@ -1,15 +1,22 @@
-"""Is there a lazy phase? Drift of the empirical NTK from its start (paper section 4.1, authors' notebooks)."""
+"""Is there a lazy phase? Drift of the empirical NTK from its start (paper section 4.1, authors' notebooks).
+
+The readout sweeps and the lazy limit look at the same drift.
+"""
 
 from dataclasses import dataclass, field
 from typing import Literal
 
+import torch
+
 from common import experiment, plotting
 from common.claims import Claim, by_seed
+from common.config import UserError
 from common.experiment import over_seeds
 from layernorm_grok.analysis._compare import ALL
-from layernorm_grok.analysis._drift import with_drift
-from layernorm_grok.analysis._lives import by_cell, digits, draw_lives, from_on
+from layernorm_grok.analysis._lives import along, by_cell, digits, draw_lives, from_on
+from layernorm_grok.estimators import ntk
 from layernorm_grok.evaluate import Probe, Trained
+from layernorm_grok.grid import is_norm
 
 
 @dataclass
@@ -29,8 +36,40 @@ class Settings(Probe):
             )
 
 
+def with_drift(
+    trained: Trained, settings: Probe, pairs: int, kinds: tuple[str, ...] = ("projected", "sum"), probes: int = 8
+) -> dict:
+    """Curves per cell and seed (see `_lives.along`), from step 0, T_train among the steps, of the kernel over a fixed subset of
+    `pairs` train pairs.
+
+    Keys of a curve beside steps: each of `kinds` (||K_t - K_0|| / ||K_0||), <kind>_norm (||K_0||), <kind>_cosine (of K_t and
+    K_0). probes: of kind projected. Raises UserError for fewer than two pairs.
+    """
+    if pairs < 2:
+        raise UserError(f"found {pairs} pairs, expected 2 or more: --pairs 256")
+    classes, starts = trained.config.data.P + 1, {}
+    vectors = {kind: ntk.vectors(kind, classes, min(probes, classes - 1)) for kind in kinds}
+
+    @torch.enable_grad()
+    def measure(trained: Trained, model, name: str, seed: int) -> dict:
+        alpha, rows = trained.cell(name).alpha, trained.pairs[seed][0][:pairs]
+        names = {n for n, _ in model.named_parameters() if not (trained.config.model.frozen_norms and is_norm(n))}
+        numbers = {}
+        for kind in kinds:
+            kernel = ntk.gram(model.requires_grad_(True), rows, vectors[kind], alpha, names)
+            start = starts.setdefault((name, seed, kind), kernel)
+            numbers |= {kind: ntk.drift(kernel, start), f"{kind}_norm": float(start.norm())}
+            numbers[f"{kind}_cosine"] = float((kernel * start).sum() / (kernel.norm() * start.norm()))
+        return numbers
+
+    def fitted(name: str, seed: int) -> int | None:
+        return trained.times(name)["t_train"][trained.seeds.index(seed)]
+
+    return along(trained, settings, measure, "the drift of the kernel", fitted)
+
+
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: cells (name -> `_drift.with_drift`; at_fit: the drift at the first checkpoint from T_train on)."""
+    """Keys: cells (name -> `with_drift`; at_fit: the drift at the first checkpoint from T_train on)."""
     cells = with_drift(trained, settings, settings.pairs, kinds=settings.kinds, probes=settings.probes)
     for cell in cells.values():
         cell["at_fit"] = over_seeds(at_fit(cell, "projected"))
@@ -51,11 +90,9 @@ def draw(result: dict):
     }
     kinds = [kind for kind in titles if kind in result["settings"]["kinds"]]
     fig, axes = plotting.axes(len(kinds), height=2.6, squeeze=False)
+    look = {"ylabel": "||K_t - K_0|| / ||K_0||", "xscale": "symlog", "yscale": "symlog"}
     for ax, kind in zip(axes.flat, kinds, strict=True):
-        title = titles[kind]
-        draw_lives(ax, result["cells"], kind)
-        ax.set(title=title, xlabel="step", ylabel="||K_t - K_0|| / ||K_0||", xscale="symlog", yscale="symlog")
-        ax.set_ylim(bottom=0)
+        draw_lives(ax, result["cells"], kind, title=titles[kind], **look)
     axes.flat[0].legend(fontsize=6)
     return fig
 
@@ -69,18 +106,17 @@ def changed(result: dict) -> dict[str, list]:
     """C21, No LN, at the first checkpoint from T_train on: the drift, the cosine of the kernel and its start (a kernel that
     only grows drifts too, and keeps a cosine of 1), and that checkpoint over T_train."""
     cell = result["cells"]["off"]
+    looked_at = by_seed(at_fit(cell, "steps"), cell["times"]["t_train"])
     return {
         "drift at T_train": cell["at_fit"]["values"],
         "cosine with the start": at_fit(cell, "projected_cosine"),
-        "checkpoint / T_train": [
-            step and step / t for step, t in by_seed(at_fit(cell, "steps"), cell["times"]["t_train"])
-        ],
+        "checkpoint / T_train": [step and step / t for step, t in looked_at],
     }
 
 
 def changed_note(result: dict) -> str:
     cells = result["cells"]
-    others = by_cell({n: c for n, c in cells.items() if n != "off"}, lambda cell: cell["at_fit"]["values"])
+    others = by_cell(cells, lambda cell: cell["at_fit"]["values"], names=[name for name in cells if name != "off"])
     return f"sum kernel, as the paper's: {digits(at_fit(cells['off'], 'sum'))}; {others}"
 
 

@@ -1,16 +1,27 @@
 """When the placements of the norm fit and when they generalise (paper Figs 1, 2a, 3b, 7, 8, and variants of ours)."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.config import UserError
 from common.plain import steps
-from layernorm_grok.analysis._cells import cell_result, compared, draw_curves, draw_loss, draw_times, plain_ticks
-from layernorm_grok.analysis._compare import ALL, LARGE, ORDER, agreements, came, crossings, in_order, placements, ratio
-from layernorm_grok.analysis._lives import by_cell, chosen, colors, digits, label
+from layernorm_grok.analysis._cells import cell_result, draw_curves, draw_loss, draw_times, neighbours, plain_ticks
+from layernorm_grok.analysis._compare import (
+    ALL,
+    LARGE,
+    ORDER,
+    agreements,
+    by_name,
+    came,
+    cells_of,
+    crossings,
+    in_order,
+    placements,
+    ratio,
+)
+from layernorm_grok.analysis._lives import by_cell, chosen, digits, draw_against_t
 from layernorm_grok.evaluate import Analysis, Trained
 
 
@@ -37,51 +48,39 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     for run in settings.runs:
         other = trained.sibling(run)
         cells |= {run if len(other.cells) == 1 else f"{run}: {n}": cell_result(other, n) for n in other.cells}
-    order = [compared(cells, *pair) for pair in pairwise(cells)]
-    return {"cells": cells, "order": order, "train_fraction": trained.config.data.train_fraction}
+    return {"cells": cells, "order": neighbours(cells), "train_fraction": trained.config.data.train_fraction}
 
 
 def draw(result: dict):
     """Losses, accuracy, the times, and the one against the other."""
     cells = result["cells"]
-    palette = colors(list(cells))
     fig, axes = plotting.axes(2, 2, height=4.8)
-    draw_loss(axes[0, 0], cells, palette)
-    draw_curves(axes[0, 1], cells, "test_accuracy", palette)
-    axes[0, 1].set(ylabel="test accuracy", xscale="log", xlabel="step")
-    draw_times(axes[1, 0], cells, palette)
-    draw_scatter(axes[1, 1], cells, palette)
-    return fig
-
-
-def draw_scatter(ax, cells: dict, palette: dict) -> None:
-    """T against T_train, a point per seed; a triangle at the budget where T never came."""
-    for name, cell in cells.items():
-        for fitted, t in by_seed(cell["times"]["t_train"], cell["times"]["t_gen"]):
-            if fitted is not None:
-                style = {"marker": "^", "mfc": "white"} if t is None else {"marker": "o", "mfc": palette[name]}
-                ax.plot(fitted, t or cell["budget"], color=palette[name], ls="", ms=5, **style)
-        ax.plot([], [], "o", color=palette[name], label=label(name))
+    draw_loss(axes[0, 0], cells)
+    draw_curves(axes[0, 1], cells, "test_accuracy", "test accuracy")
+    draw_times(axes[1, 0], cells)
+    ax = axes[1, 1]
+    draw_against_t(ax, cells, lambda cell: cell["times"]["t_train"])
     ax.set(xlabel="step: train loss at 0.01", ylabel="T (triangle: never)")
-    if any(t is not None for cell in cells.values() for t in cell["times"]["t_train"]):
+    if ax.lines:
         ax.set(xscale="log", yscale="log")
         plain_ticks(ax.xaxis)
         plain_ticks(ax.yaxis)
+    return fig
 
 
 def finding(result: dict) -> str:
-    return crossings(result["cells"])
+    return crossings(result)
 
 
 def order(result: dict) -> list[float | None]:
     """C1, C19, C20: per seed the share of neighbours of M, M+A*, A*, No LN that generalise strictly in this order."""
-    return [in_order(row) for row in placements(result["cells"])]
+    return [in_order(row) for row in placements(result)]
 
 
 def order_note(result: dict) -> str:
     """The times, and the paper's own statistic beside them."""
     losses = ", ".join(f"{name} {result['cells'][name]['times']['gen_loss'] or 'never'}" for name in ORDER)
-    return f"{crossings(result['cells'], ORDER)}; mean test loss at 0.01: {losses}"
+    return f"{crossings(result, ORDER)}; mean test loss at 0.01: {losses}"
 
 
 def fitting_as_generalising(result: dict) -> list[float | None]:
@@ -89,14 +88,12 @@ def fitting_as_generalising(result: dict) -> list[float | None]:
 
     None where one pair cannot be told. A placement that stopped with its train loss still above 0.01 fits later than that.
     """
-    cells = [result["cells"][name] for name in ORDER]
-    fits = by_seed(*(came(cell, cell["times"]["t_train"]) for cell in cells))
-    pairs = [agreements(*row) for row in zip(fits, placements(result["cells"]), strict=True)]
+    pairs = agreements(result, lambda cell: came(cell, cell["times"]["t_train"]))
     return [None if None in row else float(sum(row)) for row in pairs]
 
 
 def fitting_note(result: dict) -> str:
-    return "T_train " + "; ".join(f"{name} {steps(result['cells'][name]['times']['t_train'])}" for name in ORDER)
+    return "T_train " + by_cell(result["cells"], lambda cell: cell["times"]["t_train"], steps, ORDER)
 
 
 def deeper(deep: dict, shallow: dict) -> dict[str, list]:
@@ -107,7 +104,7 @@ def deeper(deep: dict, shallow: dict) -> dict[str, list]:
 
 def slingshot_rates(result: dict) -> list[float]:
     """Per seed the slingshots of the four placements over the steps that they lived, in thousands."""
-    rows = by_seed(*(by_seed(cell["slingshots"], cell["last"]) for cell in (result["cells"][name] for name in ORDER)))
+    rows = by_seed(*(by_seed(cell["slingshots"], cell["last"]) for cell in cells_of(result)))
     return [1000 * sum(len(jumps) for jumps, _ in row) / sum(last for _, last in row) for row in rows]
 
 
@@ -117,15 +114,13 @@ def deeper_note(deep: dict, shallow: dict) -> str:
 
 
 STRONGLY = 0.5
+M_VALUES_OFF = ("mlp-pre", "attn-pre-v", "off")
 
 
 def value_path(result: dict) -> dict[str, list]:
     """C7: ratios of T; of a No LN that never came the budget stands for T where that is enough."""
-    rows = placements(result["cells"], ("mlp-pre", "attn-pre-v", "off"))
-    return {
-        "T(A^v) / T(No LN)": [ratio(value, off, STRONGLY) for _, value, off in rows],
-        "T(A^v) / T(M)": [ratio(value, m, 1) for m, value, _ in rows],
-    }
+    rows = [(ratio(value, off, STRONGLY), ratio(value, m, 1)) for m, value, off in placements(result, M_VALUES_OFF)]
+    return by_name(("T(A^v) / T(No LN)", "T(A^v) / T(M)"), rows)
 
 
 def query_key_path(result: dict) -> list[float | None]:
@@ -133,58 +128,50 @@ def query_key_path(result: dict) -> list[float | None]:
 
     The first has 0.99 there, so that a tie leaves no more than 0.01. None where one diverged.
     """
-    cells = [result["cells"][name] for name in ("off", "attn-pre-qk")]
-    accuracy = by_seed(*(cell["curves"]["test_accuracy"] for cell in cells))
-    gaps = []
-    for (off, qk), curves in zip(placements(result["cells"], ("off", "attn-pre-qk")), accuracy, strict=True):
-        if off is None or qk is None:
-            gaps.append(None)
-            continue
-        at = cells[0]["steps"].index(min(off[0], qk[0]))
-        gaps.append(curves[0][at] - curves[1][at])
+    names = ("off", "attn-pre-qk")
+    gaps, steps = [], result["cells"]["off"]["steps"]
+    accuracy = (cell["curves"]["test_accuracy"] for cell in cells_of(result, names))
+    for times, off, qk in by_seed(placements(result, names), *accuracy):
+        at = None if None in times else steps.index(min(step for step, _ in times))
+        gaps.append(None if at is None else off[at] - qk[at])
     return gaps
 
 
 def query_key_note(result: dict) -> str:
-    cells = {name: result["cells"][name] for name in ("attn-pre-qk", "off")}
-    return f"{crossings(cells)}; test accuracy at the end: {by_cell(cells, lambda cell: cell['final_accuracy'])}"
+    names = ("attn-pre-qk", "off")
+    ends = by_cell(result["cells"], lambda cell: cell["final_accuracy"], names=names)
+    return f"{crossings(result, names)}; test accuracy at the end: {ends}"
 
 
 def both_norms(result: dict) -> list[float | None]:
     """C24: T(M+A^v) / T(M)."""
-    return [ratio(v, m, 1) for v, m in placements(result["cells"], ("pre-v", "mlp-pre"))]
+    return [ratio(v, m, 1) for v, m in placements(result, ("pre-v", "mlp-pre"))]
+
+
+def plateaus(cell: dict) -> list[tuple[float, float] | None]:
+    """Per seed (level, range): median and interquartile range of test accuracy from T_train half-way to the touch of 0.99, or
+    to the end. None where it does not rest: touched sooner than at twice T_train, diverged, or no evaluation between."""
+    times, plateau = cell["times"], by_seed(cell["plateau_accuracy"]["values"], cell["plateau_range"]["values"])
+    rows = by_seed(times["t_train"], times["first"], cell["lost"], plateau)
+    return [
+        None if fitted is None or lost or row[0] is None or (touch is not None and touch < 2 * fitted) else row
+        for fitted, touch, lost, row in rows
+    ]
 
 
 def resting(result: dict) -> dict[str, list]:
-    """C25: over the placements that rest, the least and the largest of their levels and the widest of their ranges.
-
-    Level and range: median and interquartile range of test accuracy from T_train half-way to the touch of 0.99 (or to the
-    end), over the train fraction. A placement rests where it is touched no sooner than at twice T_train and did not diverge;
-    None where none does.
-    """
-    columns = {f"{name} / train fraction": [] for name in ("least level", "largest level", "widest range")}
-    for seed in range(len(result["cells"]["off"]["lost"])):
-        cells = [cell for cell in (result["cells"][name] for name in ORDER) if rests(cell, seed)]
-        levels, ranges = (
-            [cell[key]["values"][seed] / result["train_fraction"] for cell in cells]
-            for key in ("plateau_accuracy", "plateau_range")
-        )
-        row = (min(levels), max(levels), max(ranges)) if cells else (None,) * 3
-        for column, number in zip(columns.values(), row, strict=True):
-            column.append(number)
-    return columns
-
-
-def rests(cell: dict, seed: int) -> bool:
-    """Is there a plateau: twice T_train or more before 0.99 is touched, with an evaluation between?"""
-    fitted, touch = cell["times"]["t_train"][seed], cell["times"]["first"][seed]
-    known = fitted is not None and not cell["lost"][seed] and cell["plateau_accuracy"]["values"][seed] is not None
-    return known and (touch is None or touch >= 2 * fitted)
+    """C25: over the placements that rest, the least and the largest of their levels and the widest of their ranges, all over
+    the train fraction (see `plateaus`); None where none rests."""
+    rows = []
+    for seed in by_seed(*map(plateaus, cells_of(result))):
+        levels, ranges = ([row[i] / result["train_fraction"] for row in seed if row] for i in (0, 1))
+        rows.append((min(levels), max(levels), max(ranges)) if levels else (None,) * 3)
+    return by_name([f"{name} / train fraction" for name in ("least level", "largest level", "widest range")], rows)
 
 
 def resting_note(result: dict) -> str:
-    cells = {name: result["cells"][name] for name in ORDER}
-    return f"train fraction {result['train_fraction']:g}; levels {by_cell(cells, lambda c: c['plateau_accuracy']['values'])}"
+    levels = by_cell(result["cells"], lambda cell: cell["plateau_accuracy"]["values"], names=ORDER)
+    return f"train fraction {result['train_fraction']:g}; levels {levels}"
 
 
 IN_ORDER = {"unit": "share of neighbours in order", "above": 0.99}
@@ -201,7 +188,7 @@ CLAIMS = [
     Claim("C7", "LN on the values alone speeds grokking strongly, and less than M.", source="Fig 3b", presets=ALL,
           paper="0.24, 1.33 (1425, 1891, 7807)", needs=("attn_paths",), number=value_path,
           below={"T(A^v) / T(No LN)": STRONGLY}, above={"T(A^v) / T(M)": 1},
-          note=lambda result: crossings(result["cells"], ("mlp-pre", "attn-pre-v", "off"))),
+          note=lambda result: crossings(result, M_VALUES_OFF)),
     Claim("C8", "LN on queries and keys alone hurts.", source="Fig 3b", presets=ALL, paper="A^qk never",
           needs=("attn_paths",), number=query_key_path, above=0.05, note=query_key_note,
           unit="test accuracy of No LN less A^qk's, when the first of them generalises or at the end"),
@@ -212,7 +199,7 @@ CLAIMS = [
           above={IN_ORDER["unit"]: IN_ORDER["above"], MORE: 0}, note=deeper_note),
     Claim("C24", "M+A^v is faster still than M.", source="authors' notebooks", presets=ALL, paper="0.68 (964, 1425)",
           needs=("attn_paths",), number=both_norms, unit="T(M+A^v) / T(M)", below=1,
-          note=lambda result: crossings(result["cells"], ("pre-v", "mlp-pre"))),
+          note=lambda result: crossings(result, ("pre-v", "mlp-pre"))),
     Claim("C25", "Before grokking, test accuracy rests near the train fraction, in every placement that groks at twice T_train "
           "or later.", source="authors' notebooks", presets=ALL, needs=("ln_position",), number=resting,
           paper="fraction 0.3: A* .26 to .28, M+A* .305, M .30, No LN .21", above={"least level / train fraction": 0.75},

@@ -5,8 +5,11 @@ under AdamW with epsilon 0 both are the same run. Everything is computed in floa
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 
+import numpy as np
 import torch
+from torch import Tensor
 
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -32,21 +35,21 @@ class Settings(Analysis):
 
 
 def trajectory(
-    trained: Trained, seed: int, scale: float, start: float, factor: float, eps: float, steps: int, loss_scale=1.0
-) -> list:
-    """Logits scale z U over all pairs (P^2, C) after each step; U starts `start` times larger and learns at `factor` eta."""
+    trained: Trained, eps: float, steps: int, seed: int, scale=1.0, moved=1.0, loss_scale=1.0
+) -> list[Tensor]:
+    """Logits scale z U over all pairs (P^2, C) after each step; U starts `moved` times larger and learns at `moved` eta."""
     config, cell = trained.config, next(iter(trained.cells.values()))
     model = build(config, cell, seed).double().to(trained.device)
     with torch.no_grad():
-        model.unembed.mul_(start)
+        model.unembed.mul_(moved)
     body = [p for n, p in model.named_parameters() if n != "unembed"]
     groups = [
         {"params": body, "lr": cell.lr, "weight_decay": cell.weight_decay},
-        {"params": [model.unembed], "lr": factor * cell.lr, "weight_decay": cell.weight_decay / factor},
+        {"params": [model.unembed], "lr": moved * cell.lr, "weight_decay": cell.weight_decay / moved},
     ]
     # foreach=False and the guard below: with epsilon 0 a weight without gradient gives 0/0, which counts as 0.
     optimiser = torch.optim.AdamW(groups, betas=(config.train.beta1, config.train.beta2), eps=eps, foreach=False)
-    rows, targets = trained.pairs(seed)[0], trained.targets
+    rows, targets = trained.pairs[seed][0], trained.targets
     every, logits = torch.arange(config.data.P**2, device=trained.device), []
     for _ in range(steps):
         optimiser.zero_grad()
@@ -71,14 +74,14 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     moved: its twin, plain: a run at alpha = 1, louder: one with three times the loss, learned: its own first step)."""
     result = {}
     for eps in settings.epsilons:
-        plains = {seed: trajectory(trained, seed, 1.0, 1.0, 1.0, eps, settings.steps) for seed in trained.seeds}
+        train = partial(trajectory, trained, eps, settings.steps)
+        plains = {seed: train(seed) for seed in trained.seeds}
         for alpha in settings.alphas:
             rows = []
             for seed, plain in plains.items():
-                scaled = trajectory(trained, seed, alpha, 1.0, 1.0, eps, settings.steps)
-                moved = trajectory(trained, seed, 1.0, alpha, alpha, eps, settings.steps)
-                louder = trajectory(trained, seed, alpha, 1.0, 1.0, eps, settings.steps, loss_scale=3.0)
-                others = {"moved": moved, "plain": plain, "louder": louder, "learned": scaled[:1] * settings.steps}
+                scaled = train(seed, scale=alpha)
+                others = {"moved": train(seed, moved=alpha), "plain": plain}
+                others |= {"louder": train(seed, scale=alpha, loss_scale=3.0), "learned": scaled[:1] * settings.steps}
                 rows.append({key: apart(scaled, other) for key, other in others.items()})
             result[f"alpha={alpha:g} eps={eps:g}"] = {"alpha": alpha, "eps": eps, **over_seeds(rows)}
     return {"pairs": result, "steps": settings.steps}
@@ -87,46 +90,37 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 def draw(result: dict):
     """Distance of the run at alpha from its twin, from one with a tripled loss, and from the run at alpha = 1."""
     fig, axes = plotting.axes(len(result["pairs"]), height=2.4, sharey=True, squeeze=False)
-    axes = axes[0]
     looks = {
         "plain": ("alpha = 1", plotting.VERMILION),
         "louder": ("loss times 3", plotting.ORANGE),
         "moved": ("alpha in U and its rate", plotting.BLUE),
     }
-    for ax, (name, pair) in zip(axes, result["pairs"].items(), strict=True):
+    for ax, (name, pair) in zip(axes[0], result["pairs"].items(), strict=True):
         for key, (text, color) in looks.items():
-            rows = zip(*(node["values"] for node in pair[key]), strict=True)
-            plotting.seed_lines(
-                ax, range(1, result["steps"] + 1), [[max(v, 1e-17) for v in row] for row in rows], text, color
-            )
+            rows = np.array([node["values"] for node in pair[key]]).T
+            plotting.seed_lines(ax, range(1, result["steps"] + 1), rows.clip(1e-17), text, color)
         ax.set(title=name, xlabel="step", yscale="log")
-    axes[0].set_ylabel("relative distance of the logits")
-    axes[-1].legend(fontsize=6)
+    axes[0, 0].set_ylabel("relative distance of the logits")
+    axes[0, -1].legend(fontsize=6)
     return fig
 
 
 def finding(result: dict) -> str:
-    worst = (
-        (n, max(pair["moved"][-1]["values"]), max(pair["plain"][-1]["values"])) for n, pair in result["pairs"].items()
-    )
-    return "; ".join(f"{name}: {ours:.0e} from its twin, {plain:.0e} from alpha = 1" for name, ours, plain in worst)
+    worst = {n: [max(pair[key][-1]["values"]) for key in ("moved", "plain")] for n, pair in result["pairs"].items()}
+    return "; ".join(f"{n}: {ours:.0e} from its twin, {plain:.0e} from alpha = 1" for n, (ours, plain) in worst.items())
 
 
 def distances(result: dict) -> dict[str, list]:
     """C15, in float64 with epsilon 0, after all steps: how far the run is from its twin and from one with three times the loss
     (the most over alphas; to be nothing), from one at alpha = 1 and from its own first step (the least; not nothing)."""
     pairs = [pair for pair in result["pairs"].values() if pair["eps"] == 0]
-
-    def over(key: str, choose) -> list[float]:
-        return [choose(row) for row in by_seed(*(pair[key][-1]["values"] for pair in pairs))]
-
-    names = {
-        "twin": ("moved", max),
-        "3 x loss": ("louder", max),
-        "alpha = 1": ("plain", min),
-        "first step": ("learned", min),
+    ends = lambda key: by_seed(*(pair[key][-1]["values"] for pair in pairs))  # noqa: E731
+    return {
+        "from twin": [max(row) for row in ends("moved")],
+        "from 3 x loss": [max(row) for row in ends("louder")],
+        "from alpha = 1": [min(row) for row in ends("plain")],
+        "from first step": [min(row) for row in ends("learned")],
     }
-    return {f"from {name}": over(key, choose) for name, (key, choose) in names.items()}
 
 
 CLAIMS = [

@@ -10,7 +10,7 @@ from scipy.special import entr
 from torch import Tensor
 
 from layernorm_grok.estimators import power_law
-from layernorm_grok.estimators.times import first_at_most
+from layernorm_grok.estimators.times import first
 
 REQ_RANKS = (5, 60)
 """Ranks, from 1, between which `alpha_req` is fitted."""
@@ -105,4 +105,4 @@ def within(values, steps, factor: float = 1.1, after: int = 200) -> int | None:
     """
     late = np.asarray(steps) >= after
     values, steps = np.asarray(values, dtype=float)[late], np.asarray(steps)[late]
-    return first_at_most(steps, values, factor * np.fmin.reduce(values, initial=np.nan))
+    return first(steps, values <= factor * np.fmin.reduce(values, initial=np.nan))

@@ -15,7 +15,7 @@ def entropy(weights: Tensor, floor: float = 1e-12) -> Tensor:
 
 
 @torch.no_grad()
-def attention_entropies(model: Transformer, trace: Trace, floor: float = 1e-12) -> dict[str, list[float]]:
+def attention_entropies(model: Transformer, trace: Trace) -> dict[str, list[float]]:
     """Mean entropy over the pairs of a whole (not pruned) trace of `model`, per mode; at most ln 3.
 
     paper: the last layer alone, weights averaged over heads before the entropy, all three queries, and the layer fed with
@@ -27,16 +27,13 @@ def attention_entropies(model: Transformer, trace: Trace, floor: float = 1e-12) 
     weights = [layer.weights for layer in trace.layers]
     if weights[-1].shape[-2] != 3:
         raise ValueError("found a pruned trace, expected all three queries of every layer: trace(model, rows)")
+    mean = lambda weights: entropy(weights).mean().item()  # noqa: E731
     return {
-        "paper": [_mean(weights_on_embeddings(model, trace).mean(1), floor)],
-        "head_averaged": [_mean(w.mean(1), floor) for w in weights],
-        "per_head_all": [_mean(w, floor) for w in weights],
-        "per_head_last": [_mean(w[..., -1, :], floor) for w in weights],
+        "paper": [mean(weights_on_embeddings(model, trace).mean(1))],
+        "head_averaged": [mean(w.mean(1)) for w in weights],
+        "per_head_all": [mean(w) for w in weights],
+        "per_head_last": [mean(w[..., -1, :]) for w in weights],
     }
-
-
-def _mean(weights: Tensor, floor: float) -> float:
-    return entropy(weights, floor).mean().item()
 
 
 def weights_on_embeddings(model: Transformer, trace: Trace) -> Tensor:

@@ -21,7 +21,7 @@ class Spectrum:
     """
 
     top: Tensor
-    """The k largest (k,), largest first."""
+    """The k largest (k,), largest first; the last is the authors' `min`, not lambda_min, which is lowest[0]."""
     top_residuals: Tensor
     lowest: Tensor
     """The k smallest (k,), smallest first."""
@@ -32,34 +32,12 @@ class Spectrum:
     """Whether all residuals are within the tolerance."""
 
     @property
-    def smallest_of_top(self) -> float:
-        """The authors' `min`: the smallest of the top k, not lambda_min, which is lowest[0]."""
-        return float(self.top[-1])
-
-    @property
     def dominant(self) -> Tensor:
         """The k of largest magnitude (k,), largest first: what the authors' power iteration converges to."""
         k = len(self.top)
         # In fewer than 2k dimensions the two ends overlap.
         ends = torch.cat([self.top, self.lowest[: self.iterations - k]])
         return ends[ends.abs().argsort(descending=True)[:k]]
-
-
-def top_eigenvalues(
-    loss: Callable[[dict[str, Tensor]], Tensor],
-    params: dict[str, Tensor],
-    k: int = 3,
-    iterations: int = 100,
-    seed: int = 0,
-    tolerance: float = 1e-6,
-) -> Spectrum:
-    """The k largest and k smallest eigenvalues of the Hessian of the scalar loss(params) with respect to all of `params`.
-
-    seed: of the starting vector. The other arguments and errors are those of `lanczos`, the precision that of
-    `hessian_product`.
-    """
-    product, size = hessian_product(loss, params)
-    return lanczos(product, size, k, iterations, torch.Generator().manual_seed(seed), tolerance)
 
 
 def hessian_product(loss: Callable[[dict[str, Tensor]], Tensor], params: dict[str, Tensor]) -> tuple[Product, int]:

@@ -18,19 +18,10 @@ MEAN_ACCURACY = 0.995
 """Mean test accuracy of the paper's `gen_acc`."""
 
 
-def _first(steps, reached: np.ndarray) -> int | None:
+def first(steps, reached) -> int | None:
+    """First of the steps (T,) at which a condition (T,) is met."""
     steps = np.asarray(steps)[reached]
     return int(steps[0]) if steps.size else None
-
-
-def first_at_most(steps, values, level: float) -> int | None:
-    """First of the steps (T,) with value <= level; NaN is never."""
-    return _first(steps, np.asarray(values, dtype=float) <= level)
-
-
-def first_at_least(steps, values, level: float) -> int | None:
-    """First of the steps (T,) with value >= level; NaN is never."""
-    return _first(steps, np.asarray(values, dtype=float) >= level)
 
 
 def sustained(steps, accuracy, level: float = 0.99, in_a_row: int = 3) -> int | None:
@@ -38,7 +29,7 @@ def sustained(steps, accuracy, level: float = 0.99, in_a_row: int = 3) -> int | 
     good = np.asarray(accuracy, dtype=float) >= level
     if len(good) < in_a_row:
         return None
-    return _first(steps[: len(steps) - in_a_row + 1], sliding_window_view(good, in_a_row).all(1))
+    return first(steps[: len(steps) - in_a_row + 1], sliding_window_view(good, in_a_row).all(1))
 
 
 def carried(values) -> np.ndarray:
@@ -62,23 +53,22 @@ def conventions(steps, train_loss, test_loss, test_accuracy, t_train: list[int |
     return {
         "t_train": list(t_train),
         "t_gen": [sustained(steps, row) for row in test_accuracy],
-        "first": [first_at_least(steps, row, 0.99) for row in test_accuracy],
-        "gen_loss": first_at_most(steps, test.mean(0), LOSS),
+        "first": [first(steps, np.asarray(row) >= 0.99) for row in test_accuracy],
+        "gen_loss": first(steps, test.mean(0) <= LOSS),
         # fmin and fmax pass over a seed without values; the highest loss and the means do not.
-        "gen_loss_min": first_at_most(steps, np.fmin.reduce(test), LOSS),
-        "gen_loss_max": first_at_most(steps, test.max(0), LOSS),
-        "train_loss": first_at_most(steps, train.mean(0), LOSS),
-        "gen_acc": first_at_least(steps, accuracy.mean(0), MEAN_ACCURACY),
-        "max_acc": first_at_least(steps, np.fmax.reduce(accuracy), 1.0),
+        "gen_loss_min": first(steps, np.fmin.reduce(test) <= LOSS),
+        "gen_loss_max": first(steps, test.max(0) <= LOSS),
+        "train_loss": first(steps, train.mean(0) <= LOSS),
+        "gen_acc": first(steps, accuracy.mean(0) >= MEAN_ACCURACY),
+        "max_acc": first(steps, np.fmax.reduce(accuracy) >= 1.0),
     }
 
 
 def _observed(times: Sequence[Time], censored_at: Limit) -> tuple[np.ndarray, np.ndarray]:
     """(time or, for None, the limit (S,), whether it is a time (S,))."""
-    known = np.array([t is not None for t in times], dtype=bool)
-    limits = np.broadcast_to(np.asarray(censored_at, dtype=float), known.shape)
-    time = [limit if t is None else t for t, limit in zip(times, limits, strict=True)]
-    return np.array(time, dtype=float), known
+    time = np.array(times, dtype=float)
+    known = ~np.isnan(time)
+    return np.where(known, time, censored_at), known
 
 
 def kaplan_meier(times: Sequence[Time], censored_at: Limit) -> tuple[np.ndarray, np.ndarray]:
@@ -92,28 +82,18 @@ def kaplan_meier(times: Sequence[Time], censored_at: Limit) -> tuple[np.ndarray,
     return events, np.cumprod(1 - count / at_risk)
 
 
-def _quantile(times: Sequence[Time], censored_at: Limit, share: float) -> Time:
-    """First time by which the share has come, by Kaplan-Meier; None where it never does."""
+def quantile(times: Sequence[Time], censored_at: Limit, share: float = 0.5) -> Time:
+    """First time by which the share has come, by Kaplan-Meier (of an even number the lower median); None if it never does."""
     events, survival = kaplan_meier(times, censored_at)
     # The product of fractions may miss 1 - share by its rounding.
     reached = events[survival <= 1 - share + 1e-12]
     return float(reached[0]) if reached.size else None
 
 
-def median_time(times: Sequence[Time], censored_at: Limit) -> Time:
-    """Kaplan-Meier median: the first time at which survival is at most 1/2, of an even number the lower middle; or None."""
-    return _quantile(times, censored_at, 0.5)
-
-
-def interquartile(times: Sequence[Time], censored_at: Limit) -> tuple[Time, Time]:
-    """The times at which Kaplan-Meier survival is first at most 3/4 and at most 1/4; None for what is never reached."""
-    return _quantile(times, censored_at, 0.25), _quantile(times, censored_at, 0.75)
-
-
 def bootstrap_median(
     times: Sequence[Time], censored_at: Limit, seed: int = 0, draws: int = 2000, coverage: float = 0.95
 ) -> tuple[Time, Time]:
-    """Percentile interval of `median_time` over seeds drawn with replacement; an end is None beyond what is observed.
+    """Percentile interval of the median (`quantile`) over seeds drawn with replacement; an end is None beyond what is observed.
 
     (None, None) for fewer than 2 seeds, which say nothing of how seeds differ.
     """
@@ -122,7 +102,7 @@ def bootstrap_median(
         return None, None
     limits = np.broadcast_to(np.asarray(censored_at, dtype=float), n)
     chosen = np.random.default_rng(seed).integers(n, size=(draws, n))
-    medians = [median_time([times[i] for i in row], limits[row]) for row in chosen]
+    medians = [quantile([times[i] for i in row], limits[row]) for row in chosen]
     medians = np.array([np.inf if t is None else t for t in medians])
     tails = [(1 - coverage) / 2, (1 + coverage) / 2]
     low, high = np.quantile(medians, tails, method="inverted_cdf")
@@ -169,11 +149,3 @@ def paired(times_a: Sequence[Time], times_b: Sequence[Time]) -> dict:
         "sign_p": float(stats.binomtest(earlier, earlier + later).pvalue) if len(moved) else None,
         "wilcoxon_p": float(stats.wilcoxon(moved).pvalue) if len(moved) else None,
     }
-
-
-def kendall_tau(a: Sequence[Time], b: Sequence[Time]) -> float:
-    """Kendall's tau-b of times of the same things; never is later than any time. NaN where either list is constant."""
-    from scipy import stats
-
-    ranks = [[np.inf if t is None else t for t in times] for times in (a, b)]
-    return float(stats.kendalltau(*ranks).statistic)

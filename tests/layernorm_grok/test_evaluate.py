@@ -7,7 +7,7 @@ import pytest
 
 from common import config
 from common.config import UserError
-from layernorm_grok.analysis._lives import along, from_on, looked_at, spread_out
+from layernorm_grok.analysis._lives import along, from_on, looked_at
 from layernorm_grok.evaluate import Probe, Trained
 from layernorm_grok.losses import cross_entropy
 from layernorm_grok.train import Config, main
@@ -19,7 +19,7 @@ def test_a_model_read_back_has_the_test_loss_of_the_record(smoke_run):
     trained = Trained(smoke_run, "cpu")
     for cell in ("off", "pre", "attn-pre-v"):
         steps, losses = trained.curves(cell, "test_loss")
-        rows = trained.pairs(2)[1]
+        rows = trained.pairs[2][1]
         loss = cross_entropy(trained.model(cell, 2, 60)(rows).logits, trained.targets[rows]).mean()
         assert float(loss) == pytest.approx(losses[2][list(steps).index(60)], rel=1e-5)
 
@@ -39,7 +39,7 @@ def test_a_stopped_replica_is_as_it_stopped_and_its_curve_ends(tmp_path):
     row = accuracy[trained.seeds.index(seed)]
     end = int(steps[np.isfinite(row)][-1])
     assert np.isnan(row[steps > end]).all()
-    rows = trained.pairs(seed)[1]
+    rows = trained.pairs[seed][1]
     model = trained.model(cell, seed, 60)
     right = (model(rows).logits.argmax(1) == trained.targets[rows]).float().mean()
     assert float(right) == pytest.approx(row[list(steps).index(end)], abs=1e-6)
@@ -82,7 +82,7 @@ def test_the_subtracted_start_is_that_of_training(tmp_path):
     settings = config.parse(Config, [f"--config={SMOKE}", *flags(values)])
     main(settings)
     trained = Trained(settings.folder, "cpu")
-    rows = trained.pairs(0)[1]
+    rows = trained.pairs[0][1]
     logits = trained.model("pre", 0, 6)(rows).logits - trained.offset("pre", 0, rows)
     steps, losses = trained.curves("pre", "test_loss")
     assert float(cross_entropy(logits, trained.targets[rows]).mean()) == pytest.approx(
@@ -114,6 +114,6 @@ def test_settings_of_an_analysis_that_cannot_work_are_told(name, flags, words):
 
 
 def test_points_are_spread_with_both_ends():
-    assert spread_out([0, 1, 2], 5) == [0, 1, 2]
-    spread = spread_out(list(range(101)), 5)
+    assert looked_at([0, 1, 2], 5) == [0, 1, 2]
+    spread = looked_at(list(range(101)), 5)
     assert spread[0] == 0 and spread[-1] == 100 and len(spread) == 5

@@ -9,7 +9,6 @@ from torch import nn
 from common.replicas import Replicas
 from layernorm_grok.data import Data, split, tokens
 from layernorm_grok.estimators.trace import trace
-from layernorm_grok.grid import switches
 from layernorm_grok.losses import cross_entropy
 from layernorm_grok.model import Model, Norm, Transformer, truncated_normal
 from layernorm_grok.placement import ALIASES, Placement
@@ -133,7 +132,7 @@ def test_a_stack_with_choices_is_its_single_models(norm, layers, ends, batched):
     ]
     stack = Replicas(singles, batched=batched)
     rows = torch.stack([split(Data(P=5, train_fraction=0.6), seed)[0] for seed in range(len(MIXED))])
-    choice = torch.tensor([switches(place) for place in places])
+    choice = torch.tensor([place.switches for place in places])
     mix = torch.randn(*rows.shape, 6, generator=torch.Generator().manual_seed(1), dtype=torch.float64)
 
     def function(model, rows, choice, mix):

@@ -4,7 +4,8 @@ from dataclasses import fields, replace
 
 import pytest
 
-from layernorm_grok.placement import ALIASES, PAPER_NAMES, SWITCHES, Placement, paper_name
+from layernorm_grok.analysis._lives import label
+from layernorm_grok.placement import ALIASES, PAPER_NAMES, SWITCHES, Placement
 
 TABLE = {
     "off": "",
@@ -98,6 +99,6 @@ def test_structure_is_what_replicas_must_share():
 
 def test_names_of_the_paper():
     names = ("off", "attn-pre", "pre", "mlp-pre", "attn-pre-qk", "attn-pre-v", "pre-v", "pre-qk")
-    assert [paper_name(n) for n in names] == ["No LN", "A*", "M+A*", "M", "A^qk", "A^v", "M+A^v", "M+A^qk"]
+    assert [PAPER_NAMES[n] for n in names] == ["No LN", "A*", "M+A*", "M", "A^qk", "A^v", "M+A^v", "M+A^qk"]
     assert set(PAPER_NAMES) == set(names)
-    assert paper_name("qk+final") == "qk+final"
+    assert label("attn-pre-qk") == "A^qk (attn-pre-qk)" and label("qk+final") == "qk+final"

@@ -280,7 +280,7 @@ def test_the_effective_rank_term_lowers_the_rank_and_spares_the_other_cells(tmp_
 
     def rank(run, cell):
         model = run.model(cell, 0, 60)
-        return float(effective_rank_penalty(model(run.pairs(0)[0]).prelogits))
+        return float(effective_rank_penalty(model(run.pairs[0][0]).prelogits))
 
     assert rank(trained, "er_strength=0.5") < rank(trained, "er_strength=0") - 0.5
     assert rank(trained, "er_strength=0") == pytest.approx(rank(other, "off"), rel=1e-6)
