@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 
 from abrupt_learning.analysis._judging import ALL, over
-from abrupt_learning.data import Batch, from_values, tokens
+from abrupt_learning.data import Batch, from_values
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -28,26 +28,19 @@ class Settings(Analysis):
 
 def incoherent(trained: Trained, number: int) -> Batch:
     """Matrices of i.i.d. Unif[-1, 1] entries under the run's masks: nothing to complete, only to copy."""
-    shape = trained.matrices(number, "incoherent")
-    draws = generator("cpu", 0, "incoherent entries")
-    values = torch.rand(shape.target.shape, generator=draws) * 2 - 1
-    return from_values(values.to(trained.device), shape.observed, trained.data)
+    observed = trained.matrices(number, "incoherent").observed
+    values = torch.rand(observed.shape, generator=generator("cpu", 0, "incoherent entries")) * 2 - 1
+    return from_values(values.to(trained.device), observed, trained.data)
 
 
-def replaced(batch: Batch, value: float | None, trained: Trained) -> tuple[Batch, float]:
-    """The batch with hidden cells shown as `value` (None: as MASK), and the value that copying would predict there."""
-    if value is None:
-        return batch, 0.0
-    k = round(value * 10**trained.data.precision)
-    shown = tokens(torch.full_like(batch.ids, k), torch.ones_like(batch.observed), trained.data.half)
-    return batch._replace(ids=torch.where(batch.observed, batch.ids, shown)), k / 10**trained.data.precision
-
-
-def table_entry(model, batch: Batch, value: float | None, trained: Trained) -> dict:
-    """One entry of the table: losses against the truth, and the distance from a copy at the hidden cells."""
-    shown, copied = replaced(batch, value, trained)
-    prediction = predict(model, shown.ids)
-    return losses(prediction, shown) | {"copy_error": float((prediction - copied)[~batch.observed].square().mean())}
+def table_entry(trained: Trained, model, batch: Batch, value: float | None) -> dict:
+    """Losses with hidden cells shown as `value` (None: as MASK), and the distance there from a copy of what is shown."""
+    ids, copied = batch.ids, 0.0
+    if value is not None:
+        shown = from_values(torch.full_like(batch.target, value), torch.ones_like(batch.observed), trained.data)
+        ids, copied = torch.where(batch.observed, ids, shown.ids), shown.target
+    prediction = predict(model, ids)
+    return losses(prediction, batch) | {"copy_error": float((prediction - copied)[~batch.observed].square().mean())}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
@@ -55,31 +48,35 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     copy_error: {values, mean, error} over seeds; variance, and zero (of predicting 0 at hidden cells) -> kind of matrices.
     """
     batches = {"low_rank": trained.matrices(settings.matrices), "incoherent": incoherent(trained, settings.matrices)}
-    names = {"mask": None} | {str(value): value for value in settings.replacements}
+    shown = {"mask": None} | {str(value): value for value in settings.replacements}
+
+    def table(models: dict, batch: Batch) -> dict:
+        return {
+            at: {name: table_entry(trained, model, batch, value) for name, value in shown.items()}
+            for at, model in models.items()
+        }
+
     rows = []
     for seed in trained.seeds:
         models = {name: trained.model(seed, name) for name in settings.milestones}
-        rows.append(
-            {
-                kind: {at: {n: table_entry(m, batch, v, trained) for n, v in names.items()} for at, m in models.items()}
-                for kind, batch in batches.items()
-            }
-        )
-    steps = over_seeds(
-        [{name: trained.milestone(seed, name) for name in settings.milestones} for seed in trained.seeds]
-    )
-    variance = {kind: float(batch.target.square().mean()) for kind, batch in batches.items()}
-    hidden = {kind: float(batch.target[~batch.observed].square().mean()) for kind, batch in batches.items()}
-    return {"steps": steps, "variance": variance, "zero": hidden, **over_seeds(rows)}
+        rows.append({kind: table(models, batch) for kind, batch in batches.items()})
+    return {
+        "steps": trained.milestones(settings.milestones),
+        "variance": {kind: float(batch.target.square().mean()) for kind, batch in batches.items()},
+        "zero": {kind: float(batch.target[~batch.observed].square().mean()) for kind, batch in batches.items()},
+        **over_seeds(rows),
+    }
 
 
 def draw(result: dict):
     """Errors at observed cells, and from a copy at hidden ones, by milestone and by what is shown."""
-    fig, axs = plotting.axes(ncols=2, width=6.5, height=2.6, sharey=True)
-    for ax, (kind, title) in zip(axs, KINDS.items(), strict=True):
-        entries = {f"{at} {what}": e for at, row in result[kind].items() for what, e in row.items()}
-        for name, label, part in SERIES:
-            dots = {entry: value[name]["values"] for entry, value in entries.items()}
+    fig, axs = plotting.axes(ncols=2, height=2.6, sharey=True)
+    kinds = {"low_rank": "low-rank matrices", "incoherent": "i.i.d. entries"}
+    errors = ("loss_observed", "observed", "observed cells"), ("copy_error", "masked", "hidden cells, from a copy")
+    for ax, (kind, title) in zip(axs, kinds.items(), strict=True):
+        entries = {f"{at} {shown}": entry for at, row in result[kind].items() for shown, entry in row.items()}
+        for error, part, label in errors:
+            dots = {name: entry[error]["values"] for name, entry in entries.items()}
             plotting.seed_dots(ax, dots, plotting.PALETTE[part], label)
         ax.tick_params(axis="x", rotation=90)
         ax.set(yscale="log", title=title)
@@ -88,37 +85,30 @@ def draw(result: dict):
     return fig
 
 
-KINDS = {"low_rank": "low-rank matrices", "incoherent": "i.i.d. entries"}
-SERIES = (("loss_observed", "observed cells", "observed"), ("copy_error", "hidden cells, from a copy", "masked"))
-
-
 def finding(result: dict) -> str:
     early = result["low_rank"][result["settings"]["milestones"][1]]
     error = max(value["copy_error"]["mean"] for value in early.values())
     return f"well before the drop hidden cells are within {error:.1e} (MSE) of a copy of what stands there"
 
 
-def worst(entries: dict, name: str, unit: float) -> list[float]:
+def worst(entries: dict, error: str, unit: float) -> list[float]:
     """Per seed the largest error of a kind over what is shown at hidden cells, in a unit."""
-    return [max(seed) for seed in by_seed(*(over(entry[name], unit) for entry in entries.values()))]
+    return [max(seed) for seed in by_seed(*(over(entry[error], unit) for entry in entries.values()))]
+
+
+COPY, OBSERVED, HIDDEN = "MSE to the shown value / Var", "L_obs / Var", "L_mask / that of predicting 0"
 
 
 def copies_what_stands_there(result: dict) -> dict[str, list]:
     """At 4/15 t_drop, the worst of the mask and the values shown."""
     entries, variance = result["low_rank"]["early"], result["variance"]["low_rank"]
-    return {
-        "MSE to the shown value / Var": worst(entries, "copy_error", variance),
-        "L_obs / Var": worst(entries, "loss_observed", variance),
-    }
+    return {COPY: worst(entries, "copy_error", variance), OBSERVED: worst(entries, "loss_observed", variance)}
 
 
 def copies_incoherent(result: dict) -> dict[str, list]:
     """At 4/15 t_drop, hidden cells shown as the mask."""
     entry, level = result["incoherent"]["early"]["mask"], result["zero"]["incoherent"]
-    return {
-        "L_obs": entry["loss_observed"]["values"],
-        "L_mask / that of predicting 0": over(entry["loss_masked"], level),
-    }
+    return {"L_obs": entry["loss_observed"]["values"], HIDDEN: over(entry["loss_masked"], level)}
 
 
 def other_moments(result: dict) -> str:
@@ -131,10 +121,10 @@ def other_moments(result: dict) -> str:
 CLAIMS = [
     Claim("C3", "At 4/15 of t_drop (or of a run without one) the model copies whatever token stands at a hidden place: the "
           "mask, or another value.", source="Table 1", presets=ALL, number=copies_what_stands_there,
-          below={"MSE to the shown value / Var": 0.05, "L_obs / Var": 0.05}, note=other_moments),
+          below={COPY: 0.05, OBSERVED: 0.05}, note=other_moments),
     Claim("C4", "At 4/15 of t_drop (or of a run without one) copying holds on matrices that are not low rank.",
           source="appendix, copy table", presets=ALL, number=copies_incoherent, below={"L_obs": 0.02},
-          within={"L_mask / that of predicting 0": (0.95, 1.05)}),
+          within={HIDDEN: (0.95, 1.05)}),
 ]  # fmt: skip
 
 if __name__ == "__main__":

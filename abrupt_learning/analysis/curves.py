@@ -38,13 +38,13 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     return {"runs": {name: curve(trained.sibling(name)) for name in settings.runs}}
 
 
-def draw(result: dict):
-    """L_mask over Var against the step, every seed thin under the mean."""
+def draw(result: dict, quantity: str = "L_mask / Var"):
+    """The curves against the step, every seed thin under the mean."""
     fig, ax = plotting.axes(width=4.5, height=2.8)
     for color, (name, run) in zip(plotting.COLORS, result["runs"].items(), strict=False):
         plotting.seed_lines(ax, run["steps"], run["curves"], label=name.replace("_", " "), color=color)
     ax.axhline(1, color=plotting.GREY, ls="--", lw=0.8)
-    ax.set(xlabel="step", ylabel="L_mask / Var", ylim=(0, 1.3))
+    ax.set(xlabel="step", ylabel=quantity, ylim=(0, 1.3))
     ax.legend()
     return fig
 
@@ -82,8 +82,8 @@ def drops_by_depth(result: dict) -> dict[str, list]:
 
     def later(half: tuple) -> float | None:
         ratios = [ratio(half[i + 1], half[i], (ends[i + 1], ends[i]), LATER) for i in range(len(half) - 1)]
-        worst = max((r for r in ratios if r is not None), default=None)
-        return None if None in ratios and (worst is None or worst < LATER) else worst
+        worst = max((r for r in ratios if r is not None), default=0.0)
+        return None if None in ratios and worst < LATER else worst
 
     return {
         "t_drop of the deepest / of the shallowest": [ratio(half[-1], half[0], (ends[-1], ends[0])) for half in rows],
@@ -95,11 +95,6 @@ def latest_drop(result: dict) -> list:
     """Per seed the latest t_drop as a share of the steps trained; inf if a run never drops."""
     rows, ends = halves(result)
     return [max(math.inf if h is None else h / end for h, end in zip(half, ends, strict=True)) for half in rows]
-
-
-def gaussian_shape(result: dict) -> dict[str, list]:
-    """Shape of the drop of the run with Gaussian factors."""
-    return shape(result["runs"]["gaussian"]["drop"], result["runs"]["gaussian"]["variance"])
 
 
 SOONER = 0.5
@@ -129,7 +124,8 @@ CLAIMS = [
     Claim("C23", "Larger matrices are learned too.", source="appendix I", presets=LONG, needs=("size",), number=latest_drop,
           unit="latest t_drop / steps trained", below=1, note=finding),
     Claim("C25", "With Gaussian factors there is a flat plateau and a sharp drop as well.", source="Fig 18", presets=LONG,
-          needs=("gaussian",), number=gaussian_shape, below=SHARP, within=FLAT, note=finding),
+          needs=("gaussian",), below=SHARP, within=FLAT, note=finding,
+          number=lambda result: shape(result["runs"]["gaussian"]["drop"], result["runs"]["gaussian"]["variance"])),
     Claim("C31", "Without the sign symmetry of centred factors the model completes in less than half of the steps, without a "
           "plateau.", source="ours", presets=COMPANY, needs=("control/control",), number=completion_without_symmetry,
           below={"steps to 0.25 Var, [0, 1] / [-1, 1]": SOONER, "share of the control's t_drop at Var": 1 / 3}, note=finding),

@@ -153,10 +153,6 @@ def finding(result: dict) -> str:
 SYMMETRY, SIGN, MAGNITUDE = "correlation of |e(v)| and |e(-v)|", "|r| with sign", "|r| with magnitude"
 
 
-def norm_symmetry(result: dict, loss: dict) -> dict[str, list]:
-    return {SYMMETRY: result["tokens"]["end"]["symmetry"]["values"], **at_end(loss)}
-
-
 def token_components(result: dict, loss: dict) -> dict[str, list]:
     scores = result["tokens"]["end"]["own_axes"]
     return {SIGN: scores["sign"]["values"], MAGNITUDE: scores["magnitude"]["values"], **at_end(loss)}
@@ -203,16 +199,16 @@ COMPLETION, COPYING = "L_mask / Var under random orders", "L_obs / Var under ran
 
 
 def permuted_positions(result: dict, loss: dict) -> dict[str, list]:
-    hidden, observed = (
-        over(result["permute"]["random"][f"loss_{x}"], result["variance"]) for x in ("masked", "observed")
-    )
-    return {COMPLETION: hidden, COPYING: observed, **at_end(loss)}
+    shuffled = {COMPLETION: "loss_masked", COPYING: "loss_observed"}
+    levels = {name: over(result["permute"]["random"][part], result["variance"]) for name, part in shuffled.items()}
+    return levels | at_end(loss)
 
 
 HERE = ("embeddings", "loss")
 CLAIMS = [
     Claim("C14", "In the trained model token-embedding norms are symmetric about 0.", source="Fig 7a", presets=ALL,
-          needs=HERE, number=norm_symmetry, above={SYMMETRY: 0.9}, below=COMPLETES),
+          needs=HERE, above={SYMMETRY: 0.9}, below=COMPLETES,
+          number=lambda result, loss: {SYMMETRY: result["tokens"]["end"]["symmetry"]["values"]} | at_end(loss)),
     Claim("C15", "In the trained model the top two components of the token embeddings are sign and magnitude.",
           source="Fig 7b", presets=ALL, needs=HERE, number=token_components, above={SIGN: 0.7, MAGNITUDE: 0.7},
           below=COMPLETES),

@@ -2,12 +2,13 @@
 
 from dataclasses import dataclass
 
-import torch
+import numpy as np
 from torch import Tensor
 
 from abrupt_learning.analysis import gpt
 from abrupt_learning.analysis._judging import ALL
-from abrupt_learning.evaluate import Trained
+from abrupt_learning.estimators.interventions import record
+from abrupt_learning.evaluate import Trained, rounded
 from abrupt_learning.gpt import sequence
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -20,14 +21,6 @@ class Settings(gpt.Settings):
     """Matrices the maps are averaged over."""
     before: float = 0.5
     """Step of the earlier map, as a share of the drop (the paper: step 200, and 600 for the later)."""
-
-
-def maps(model, ids: Tensor) -> Tensor:
-    """Attention averaged over the batch: (L, H, 2N, 2N)."""
-    seen = []
-    with torch.no_grad():
-        model(ids, lambda site, layer, value: (seen.append(value.mean(0)), value)[1])
-    return torch.stack(seen)
 
 
 def scores(attention: Tensor) -> dict[str, list]:
@@ -56,52 +49,44 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     rows, shown = [], {}
     for seed in trained.seeds:
         steps = moments(trained, seed, settings.before)
-        seen = {moment: maps(trained.model(seed, step), ids) for moment, step in steps.items()}
-        shown = shown or {moment: (m * 1e4).round().div(1e4).tolist() for moment, m in seen.items()}
-        rows.append({moment: scores(m) | {"step": steps[moment]} for moment, m in seen.items()})
+        models = {at: trained.model(seed, step) for at, step in steps.items()}
+        seen = {at: record(model, ids, "attention")["attention"].mean(1) for at, model in models.items()}
+        shown = shown or {at: rounded(m) for at, m in seen.items()}
+        rows.append({at: scores(m) | {"step": steps[at]} for at, m in seen.items()})
     cells = ids.shape[1] // 2
     return {"cells": cells, "chance": 1 / (1.5 * cells), "scores": over_seeds(rows), "maps": shown}
 
 
 def draw(result: dict):
     """Every head's map before the drop and after it."""
-    layers, heads = len(result["maps"]["after"]), len(result["maps"]["after"][0])
-    fig, axs = plotting.axes(ncols=2 * heads, nrows=layers, width=6.5, height=1.7 * layers + 0.3, squeeze=False)
-    for side, moment in enumerate(("before", "after")):
-        for layer in range(layers):
-            for head in range(heads):
-                ax = axs[layer][side * heads + head]
-                plotting.heatmap(ax, result["maps"][moment][layer][head])
-                ax.axvline(result["cells"], color=plotting.GREY, lw=0.4)
-                ax.axhline(result["cells"], color=plotting.GREY, lw=0.4)
-                identity = result["scores"][moment]["identity"][layer][head]["values"][0]
-                ax.set_title(f"{moment}, layer {layer + 1} head {head + 1}\nown cell {identity:.2f}", fontsize=6.5)
-                ax.set(xticks=[], yticks=[])
-    for row in axs:
-        row[0].set_ylabel("query")
-    for ax in axs[-1]:
-        ax.set_xlabel("key")
+    layers, heads, cells = len(result["maps"]["after"]), len(result["maps"]["after"][0]), result["cells"]
+    fig, axs = plotting.axes(2 * heads, layers, height=1.7 * layers + 0.3, squeeze=False)
+    for (layer, column), ax in np.ndenumerate(axs):
+        moment, head = ("before", "after")[column // heads], column % heads
+        plotting.heatmap(ax, result["maps"][moment][layer][head])
+        ax.axvline(cells, color=plotting.GREY, lw=0.4)
+        ax.axhline(cells, color=plotting.GREY, lw=0.4)
+        identity = result["scores"][moment]["identity"][layer][head]["values"][0]
+        ax.set_title(f"{moment}, layer {layer + 1} head {head + 1}\nown cell {identity:.2f}", fontsize=6.5)
+        ax.set(xticks=[], yticks=[], ylabel="" if column else "query", xlabel="key" if layer == layers - 1 else "")
     return fig
 
 
-def finding(result: dict) -> str:
-    def best(moment: str) -> float:
-        return max(head["mean"] for layer in result["scores"][moment]["identity"] for head in layer)
+def best_head(result: dict, moment: str) -> list[float]:
+    """Per seed the most attention of any head to the same cell."""
+    return [max(seed) for seed in by_seed(*(h["values"] for row in result["scores"][moment]["identity"] for h in row))]
 
-    return f"attention to a cell's own masked copy, best head: {best('before'):.2f} before the drop, {best('after'):.2f} after"
+
+def finding(result: dict) -> str:
+    before, after = (sum(seeds) / len(seeds) for seeds in (best_head(result, at) for at in ("before", "after")))
+    return f"attention to a cell's own masked copy, best head: {before:.2f} before the drop, {after:.2f} after"
 
 
 LATE, EARLY = "best head's attention to the same cell", "that before the drop / after it"
 
 
 def same_cell(result: dict) -> dict[str, list]:
-    after, before = (
-        [
-            max(seed)
-            for seed in by_seed(*(head["values"] for layer in result["scores"][at]["identity"] for head in layer))
-        ]
-        for at in ("after", "before")
-    )
+    after, before = (best_head(result, at) for at in ("after", "before"))
     return {LATE: after, EARLY: [early / late for early, late in by_seed(before, after)]}
 
 

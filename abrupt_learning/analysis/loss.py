@@ -77,11 +77,6 @@ def finding(result: dict) -> str:
     )
 
 
-def abruptness(result: dict) -> dict[str, list]:
-    """Shape of the drop of L_mask."""
-    return shape(result["drop"], result["levels"]["loss_masked"])
-
-
 def copying(result: dict) -> dict[str, list]:
     """What the model does at 4/15 t_drop, the paper's step 4000, on fixed matrices."""
     early, variance = result["early"], result["levels"]["loss_masked"]
@@ -94,8 +89,9 @@ def copying(result: dict) -> dict[str, list]:
 
 CLAIMS = [
     Claim("C1", "The loss at hidden entries has a long flat plateau at Var and then a sharp drop, with no change of "
-          "procedure.", source="Figs 1B, 2", presets=ALL, number=abruptness, below=SHARP, within=FLAT,
-          paper="width / t_drop 0.13", note=lambda result: f"t_drop at {steps(result['drop']['half']['values'])}"),
+          "procedure.", source="Figs 1B, 2", presets=ALL, below=SHARP, within=FLAT,
+          number=lambda result: shape(result["drop"], result["levels"]["loss_masked"]), paper="width / t_drop 0.13",
+          note=lambda result: f"t_drop at {steps(result['drop']['half']['values'])}"),
     Claim("C2", "On the plateau, at 4/15 of t_drop (or of a run without one), the model copies: observed cells are right, "
           "hidden ones near 0.", source="section 3.1", presets=ALL, number=copying,
           below={"L_obs / Var": 0.02, "mean |prediction| at hidden cells": 0.1},

@@ -4,15 +4,15 @@ import math
 from dataclasses import asdict, replace
 from itertools import pairwise
 
+from abrupt_learning.analysis import curves
 from abrupt_learning.analysis._judging import LONG
 from abrupt_learning.data import plateau_levels
 from abrupt_learning.estimators.drop import find_drop
 from abrupt_learning.evaluate import Analysis, Trained
-from common import experiment, plotting
+from common import experiment
 from common.claims import Claim, by_seed
 from common.config import UserError
 from common.experiment import over_seeds
-from common.plain import steps
 
 Settings = Analysis
 SMOOTHING = 5
@@ -29,50 +29,35 @@ def of_size(trained: Trained, size: list[int]) -> dict:
     rows = trained.metrics.dropna(subset=[name])
     rows = rows.assign(loss_masked=rows[name] / plateau_levels(replace(trained.data, sizes=[size]))[0])
     tests = [rows[rows["seed"] == seed].reset_index(drop=True) for seed in trained.seeds]
-    smooth = [test["loss_masked"].rolling(SMOOTHING, min_periods=1).mean() for test in tests]
     # A test has no losses of its own at hidden and at observed cells: the drop is that of the loss over all.
     drops = [asdict(find_drop(test, 1.0, SMOOTHING * int(test["step"][0]))) for test in tests]
-    return {
-        "steps": tests[0]["step"].astype(int).tolist(),
-        "curves": [values.round(5).tolist() for values in smooth],
-        "half": over_seeds([drop["half"] for drop in drops]),
-        "width": over_seeds([drop["width"] for drop in drops]),
-        "final": over_seeds([float(values.iloc[-1]) for values in smooth]),
-    }
+    smooth = [test["loss_masked"].rolling(SMOOTHING, min_periods=1).mean().round(5).tolist() for test in tests]
+    return {"variance": 1.0, "steps": tests[0]["step"].tolist(), "curves": smooth, "drop": over_seeds(drops)}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: sizes -> "5x5" -> steps (of the tests), curves (seed -> test loss / (p Var)), and of the drop of that: half,
-    width; final: {values, mean, error} over seeds.
+    """Keys: runs -> "5x5" -> variance (1), steps (of the tests), curves (seed -> test loss / (p Var)), and of the drop of
+    that -> field of Drop: {values, mean, error} over seeds.
     """
-    return {"sizes": {f"{m}x{n}": of_size(trained, [m, n]) for m, n in trained.data.sizes}}
+    return {"runs": {f"{m}x{n}": of_size(trained, [m, n]) for m, n in trained.data.sizes}}
 
 
 def draw(result: dict):
-    """Test loss over p Var by size."""
-    fig, ax = plotting.axes(width=4.5, height=2.8)
-    for color, (name, size) in zip(plotting.COLORS, result["sizes"].items(), strict=False):
-        plotting.seed_lines(ax, size["steps"], size["curves"], label=name, color=color)
-    ax.axhline(1, color=plotting.GREY, ls="--", lw=0.8)
-    ax.set(xlabel="step", ylabel="test loss / (p Var)", ylim=(0, 1.5))
-    ax.legend(title="size")
-    return fig
+    return curves.draw(result, "test loss / (p Var)")
 
 
-def finding(result: dict) -> str:
-    halves = [f"{name} at {steps(size['half']['values'])}" for name, size in result["sizes"].items()]
-    return f"below half of the plateau: {', '.join(halves)}"
+finding = curves.finding
+
+
+LATEST, GAP = "latest t_drop / steps trained", "least gap of two drops / width of the earlier"
 
 
 def separation(result: dict) -> dict[str, list]:
     """Per seed the latest drop of a size, and how far apart the drops of two sizes are at the least."""
-    sizes = result["sizes"].values()
-    halves, widths = (by_seed(*(size[key]["values"] for size in sizes)) for key in ("half", "width"))
-    end = next(iter(sizes))["steps"][-1]
-    return {
-        "latest t_drop / steps trained": [math.inf if None in half else max(half) / end for half in halves],
-        "least gap of two drops / width of the earlier": [gap(*seed) for seed in zip(halves, widths, strict=True)],
-    }
+    runs = list(result["runs"].values())
+    halves, widths = (by_seed(*(run["drop"][key]["values"] for run in runs)) for key in ("half", "width"))
+    latest = [math.inf if None in half else max(half) / runs[0]["steps"][-1] for half in halves]
+    return {LATEST: latest, GAP: [gap(*seed) for seed in zip(halves, widths, strict=True)]}
 
 
 def gap(halves: tuple, widths: tuple) -> float | None:
@@ -86,8 +71,7 @@ def gap(halves: tuple, widths: tuple) -> float | None:
 CLAIMS = [
     Claim("C24", "A mixture of sizes is learned size by size: every size drops, and the next only after the one before.",
           source="Fig 16", presets=LONG, needs=("mixture/mixture",), number=separation,
-          below={"latest t_drop / steps trained": 1}, above={"least gap of two drops / width of the earlier": 1},
-          note=finding),
+          below={LATEST: 1}, above={GAP: 1}, note=finding),
 ]  # fmt: skip
 
 if __name__ == "__main__":

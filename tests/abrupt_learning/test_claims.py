@@ -252,8 +252,7 @@ def control(quarter=800, main=2500, at_level=0.2, last=6000) -> dict:
 
 
 def mixture(*drops: tuple[int | None, int | None]) -> dict:
-    sizes = {f"{i}x{i}": {"steps": [100, 6000], **seeds({"half": h, "width": w})} for i, (h, w) in enumerate(drops)}
-    return {"sizes": sizes}
+    return runs(**{f"{i}x{i}": {"half": half, "width": width} for i, (half, width) in enumerate(drops)})
 
 
 def shapes(ranks: float = 1.5, rows: float = 1.2, columns: float = 5.0, larger: float = 1.0) -> dict:
