@@ -23,7 +23,6 @@ from layernorm_grok.grid import Cell, build, stack_of
 from layernorm_grok.train import Config
 
 HERE = Path(__file__).parent
-PAPER = HERE / "configs/paper_figures.yaml"
 
 
 @dataclass

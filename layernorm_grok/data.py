@@ -3,6 +3,7 @@
 A pair (a, b) has the index a P + b everywhere; the model reads the tokens [a, b, P], where P stands for `=`.
 """
 
+import itertools
 import random
 from dataclasses import dataclass
 from typing import Literal
@@ -58,34 +59,30 @@ class Data:
         first = OPERATIONS[self.op1](pairs // self.P, pairs % self.P)
         return OPERATIONS[self.op2](first, torch.tensor(self.P))
 
+    def groups(self) -> list[tuple[list[list[int]], int]]:
+        """Indices of pairs in groups that stay on one side, and how many of the groups are trained on."""
+        P, share = self.P, self.train_fraction
+        if self.split == "ordered":
+            return [([[index] for index in range(P**2)], P**2 - int((1 - share) * P**2))]
+        equal = [[a * P + a] for a in range(P)]
+        unequal = [[a * P + b, b * P + a] for a in range(P) for b in range(a + 1, P)]
+        return [(equal, round(share * P)), (unequal, round(share * P * (P - 1) / 2))]
+
     @property
     def train_size(self) -> int:
         """N, the same for every seed."""
-        if self.split == "ordered":
-            return self.P**2 - int((1 - self.train_fraction) * self.P**2)
-        equal, unequal = self._unordered_sizes()
-        return equal + 2 * unequal
-
-    def _unordered_sizes(self) -> tuple[int, int]:
-        """Trained pairs with a = b, and trained unordered pairs with a < b."""
-        return round(self.train_fraction * self.P), round(self.train_fraction * self.P * (self.P - 1) / 2)
+        return sum(count * len(groups[0]) for groups, count in self.groups())
 
 
 def split(data: Data, seed: int) -> tuple[Tensor, Tensor]:
     """Indices of the train pairs (N,) and of the test pairs (P^2 - N,), shuffled by Python's generator at `seed`."""
     shuffle = random.Random(seed).shuffle
-    if data.split == "ordered":
-        order = list(range(data.P**2))
-        shuffle(order)
-        return torch.tensor(order[: data.train_size]), torch.tensor(order[data.train_size :])
-    equal = [[a * data.P + a] for a in range(data.P)]
-    unequal = [[a * data.P + b, b * data.P + a] for a in range(data.P) for b in range(a + 1, data.P)]
-    sides = [], []
-    for groups, count in zip((equal, unequal), data._unordered_sizes(), strict=True):
+    train, test = [], []
+    for groups, count in data.groups():
         shuffle(groups)
-        for side, part in zip(sides, (groups[:count], groups[count:]), strict=True):
-            side.extend(index for group in part for index in group)
-    return torch.tensor(sides[0]), torch.tensor(sides[1])
+        train += itertools.chain(*groups[:count])
+        test += itertools.chain(*groups[count:])
+    return torch.tensor(train), torch.tensor(test)
 
 
 def tokens(rows: Tensor, P: int) -> Tensor:

@@ -186,12 +186,9 @@ def stack_of(settings, device: torch.device) -> tuple[Stack, list[dict]]:
         offset=torch.zeros(len(models), 0, 0, device=device),
     )  # fmt: skip
     if settings.train.subtract_init:
-        stack.offset = logits_of_all_pairs(stack, settings.data.P)
+        every = torch.arange(settings.data.P**2, device=device).expand(len(models), -1)
+        with torch.no_grad():
+            (stack.offset,) = replicas.each(
+                lambda model, rows, choice: (model(rows, choice).logits,), every, stack.choice
+            )
     return stack, [{"cell": cell.name, "seed": seed} for cell, seed in points]
-
-
-@torch.no_grad()
-def logits_of_all_pairs(stack: Stack, P: int) -> Tensor:
-    """Logits (R, P^2, P + 1), before the readout scale."""
-    rows = torch.arange(P**2, device=stack.train.device).expand(len(stack.members), -1)
-    return stack.replicas.each(lambda model, rows, choice: (model(rows, choice).logits,), rows, stack.choice)[0]

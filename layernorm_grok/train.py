@@ -180,6 +180,9 @@ METRICS = (
 )  # fmt: skip
 """Columns of `step`, then those of `test`."""
 
+LISTS = ("running", "members", "stopped", "held")
+"""What a checkpoint holds of State beside the stack."""
+
 
 @dataclass
 class State:
@@ -211,35 +214,32 @@ class State:
 
     def save(self) -> dict:
         """What `restore` needs to go on as if never stopped."""
-        lists = {key: getattr(self, key) for key in ("running", "members", "stopped", "held")}
+        lists = {key: getattr(self, key) for key in LISTS}
         return {"replicas": self.whole.replicas.state(), "t_train": self.whole.t_train.clone()} | lists
 
     def restore(self, saved: dict) -> None:
         """Become what was saved."""
         self.whole.replicas.restore(saved["replicas"])
         self.whole.t_train.copy_(saved["t_train"])
-        self.running, self.members, self.stopped, self.held = (
-            saved[key] for key in ("running", "members", "stopped", "held")
-        )
+        for key in LISTS:
+            setattr(self, key, saved[key])
 
-    def by_replica(self, rows: list[list[float]]) -> dict[int, dict]:
-        """What was measured of every running replica, by its number: METRICS, t_train, alive; rows: those of every member."""
-        named = (dict(zip((*METRICS, "t_train", "alive"), row, strict=True)) for row in rows)
-        return {number: row for number, row in zip(self.members, named, strict=True) if number in self.running}
+    def evaluated(self, settings: Train, run: Run, now: int, rows: list[list[float]]) -> list[int]:
+        """Log and count an evaluation: numbers of the replicas that stop after it, done or diverged.
 
-    def log(self, run: Run, now: int, measured: dict[int, dict]) -> None:
-        """A line of metrics.jsonl per running replica; a word on those that have diverged."""
-        for number, row in measured.items():
-            scalars = {key: row[key] for key in METRICS} | {"t_train": int(row["t_train"]) or None}
-            run.log(now, **self.labels[number], **scalars)
-            if not row["alive"]:
-                print(f"diverged by step {now}, and stopped: {self.labels[number]}", file=sys.stderr)
-
-    def leaving(self, settings: Train, measured: dict[int, dict]) -> list[int]:
-        """Count this evaluation; numbers of the replicas that stop after it, done or diverged."""
-        for number, row in measured.items():
-            self.held[number] = held(settings, self.held[number], row["test_accuracy"])
-        return [n for n, row in measured.items() if not row["alive"] or done(settings, self.held[n])]
+        rows: METRICS, t_train and alive of every member; those that still run get a line in metrics.jsonl.
+        """
+        leaving = []
+        for number, (*measured, t_train, alive) in zip(self.members, rows, strict=True):
+            if number in self.running:
+                scalars = dict(zip(METRICS, measured, strict=True)) | {"t_train": int(t_train) or None}
+                run.log(now, **self.labels[number], **scalars)
+                self.held[number] = held(settings, self.held[number], scalars["test_accuracy"])
+                if not alive:
+                    print(f"diverged by step {now}, and stopped: {self.labels[number]}", file=sys.stderr)
+                if not alive or done(settings, self.held[number]):
+                    leaving.append(number)
+        return leaving
 
     def leave(self, stack: Stack, leaving: list[int]) -> None:
         """Stop the replicas `leaving`, as they now are in the stack that is trained."""
@@ -299,9 +299,7 @@ def fit(settings: Config, run: Run, device: torch.device) -> None:
             if now in evaluations:
                 tested = test(settings, targets, stack)
                 rows = torch.cat([measured, tested, stack.t_train[:, None], stack.replicas.alive], 1).tolist()
-                evaluated = state.by_replica(rows)
-                state.log(run, now, evaluated)
-                state.leave(stack, state.leaving(c, evaluated))
+                state.leave(stack, state.evaluated(c, run, now, rows))
                 bar.update(now, running=len(state.running))
             # Asked once: a signal that comes later must not save what has not been taken back.
             scheduled, stopping, shrinks = now in saves or not state.running, bool(stop), state.shrinks()

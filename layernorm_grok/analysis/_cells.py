@@ -25,17 +25,15 @@ def cell_result(trained: Trained, name: str) -> dict:
     accuracy, life = curves["test_accuracy"], lived(trained, name)
     when, last = life["times"], life["last"]
     plateaus = [plateau(steps, *row) for row in zip(accuracy, when["t_train"], when["first"], strict=True)]
+    whole = ("t_train", "first", "t_gen")
     return {
         "steps": steps.tolist(),
         "curves": {key: [[float(f"{v:.7g}") for v in row] for row in rows] for key, rows in curves.items()},
         **life,
         "budget": trained.config.train.steps,
-        "median": {key: times.quantile(when[key], last) for key in ("t_train", "first", "t_gen")},
-        "quartiles": {
-            key: [times.quantile(when[key], last, share) for share in (0.25, 0.75)]
-            for key in ("t_train", "first", "t_gen")
-        },
-        "interval": {key: times.bootstrap_median(when[key], last) for key in ("first", "t_gen")},
+        "median": {key: times.quantile(when[key], last) for key in whole},
+        "quartiles": {key: [times.quantile(when[key], last, share) for share in (0.25, 0.75)] for key in whole},
+        "interval": {key: times.bootstrap_median(when[key], last) for key in whole[1:]},
         "final_accuracy": times.carried(accuracy)[:, -1].tolist(),
         "update_norm": over_seeds(curves["update_norm"][:, 0].tolist()),
         "plateau_accuracy": over_seeds([level for level, _ in plateaus]),

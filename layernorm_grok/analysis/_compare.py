@@ -73,13 +73,9 @@ def share(rows: Iterable[bool | None]) -> float | None:
     return None if not rows or (None in rows and False not in rows) else rows.count(True) / len(rows)
 
 
-def in_order(times: Sequence[Time]) -> float | None:
-    """Share of neighbours in which the first came strictly sooner (see `share`)."""
-    return share(sooner(a, b) for a, b in pairwise(times))
-
-
 def monotone(times: Sequence[Time]) -> float | None:
-    """`in_order` of a sweep, without neighbours of which neither came; None also where fewer than two came and none refutes.
+    """Share of neighbours in which the first came strictly sooner (see `share`), but for those of which neither came; None also
+    where fewer than two came and none refutes.
 
     So a sweep may end in values that the budget does not reach (paper Fig 4c), but not consist of them.
     """

@@ -10,9 +10,8 @@ from layernorm_grok.analysis._compare import ALL, cells_of
 from layernorm_grok.analysis._lives import after, along, at_end, by_cell, digits, draw_lives
 from layernorm_grok.estimators.entropy import attention_entropies, attention_output_rank
 from layernorm_grok.estimators.trace import trace
-from layernorm_grok.evaluate import Probe, Trained
-
-Settings = Probe
+from layernorm_grok.evaluate import Probe as Settings
+from layernorm_grok.evaluate import Trained
 
 MODES = {
     "paper": "averaged over heads, then entropy; all rows",

@@ -8,9 +8,8 @@ from common.plain import steps
 from layernorm_grok.analysis._compare import LARGE, ORDER, Time, agreements, came, cells_of, share
 from layernorm_grok.analysis._lives import after, along, by_cell, draw_against_t, draw_lives
 from layernorm_grok.estimators import compressibility, times
-from layernorm_grok.evaluate import Probe, Trained
-
-Settings = Probe
+from layernorm_grok.evaluate import Probe as Settings
+from layernorm_grok.evaluate import Trained
 
 AFTER = 200
 """Step from which a minimum counts, as in the paper: at the start the prelogits are nearly the same for all pairs."""
@@ -23,14 +22,9 @@ def measure(trained: Trained, model, name: str, seed: int) -> dict:
     numbers = {}
     for side, rows in zip(("train", "test"), trained.pairs[seed], strict=True):
         numbers |= {f"{side}_{key}": v for key, v in compressibility.spectrum(model(rows).prelogits).items()}
-    used = [p for n, p in model.named_parameters() if not unused(n, model)]
+    norms = model.placement.norms
+    used = [p for n, p in model.named_parameters() if ".ln" not in n or n.split(".")[-2] in norms]
     return numbers | {"weight_norm": float(torch.cat([p.flatten() for p in used]).norm())}
-
-
-def unused(name: str, model) -> bool:
-    """Whether a parameter belongs to a norm that this placement leaves out."""
-    layer = name.split(".")[-2] if ".ln" in name else ""
-    return layer.startswith("ln") and layer not in model.placement.norms
 
 
 def still_falling(curve: dict, key: str, budget: int) -> bool:
@@ -70,7 +64,7 @@ def draw(result: dict):
     ax = axes.flat[5]
     draw_against_t(ax, cells, lambda cell: cell["within"][RANK])
     draw_against_t(ax, cells, lambda cell: cell["within"][EXPONENT], "s", filled=False)
-    ax.set_xlabel("step within 10% of the minimum\n(filled: rank, open: exponent)")
+    ax.set_xlabel("step within 10% of minimum\n(filled: rank, open: exponent)")
     ax.set_ylabel("T (triangle: never)")
     fig.legend(*axes.flat[0].get_legend_handles_labels(), loc="outside upper center", ncols=4)
     return fig
@@ -109,16 +103,13 @@ def least_ranks(result: dict) -> list[float | None]:
     return [None if None in seen else a / off for seen, a, off in by_seed(known, *(cell["minimum"] for cell in cells))]
 
 
-def least_note(result: dict) -> str:
-    return f"least effective ranks: {by_cell(result['cells'], lambda cell: cell['minimum'], names=ORDER)}"
-
-
 CLAIMS = [
     Claim("C16", "Placements become compressible in the order in which they grok.", source="Fig 6", presets=LARGE,
           paper="within 10%: rank 4400, 5200, 8000, 8600; exponent 1000, 2400, 6800, 8200", number=in_order,
           above=dict.fromkeys(PAIRS, 0.99), note=in_order_note),
     Claim("C17", "A* does not reach a lower effective rank than No LN.", source="section 4.2", presets=LARGE,
-          paper="1.51 (12.61, 8.34)", number=least_ranks, unit="least effective rank, A* / No LN", above=1, note=least_note),
+          paper="1.51 (12.61, 8.34)", number=least_ranks, unit="least effective rank, A* / No LN", above=1,
+          note=lambda r: f"least effective ranks: {by_cell(r['cells'], lambda cell: cell['minimum'], names=ORDER)}"),
 ]  # fmt: skip
 
 if __name__ == "__main__":

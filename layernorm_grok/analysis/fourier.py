@@ -6,9 +6,8 @@ from common.plain import steps
 from layernorm_grok.analysis._compare import ALL, ORDER, agreements, by_name, came, crossings, share
 from layernorm_grok.analysis._lives import along, at_end, by_cell, colors, draw_against_t, draw_lives
 from layernorm_grok.estimators import fourier
-from layernorm_grok.evaluate import Probe, Trained
-
-Settings = Probe
+from layernorm_grok.evaluate import Probe as Settings
+from layernorm_grok.evaluate import Trained
 
 LEVEL = 1.0
 """The paper's threshold on C_F."""

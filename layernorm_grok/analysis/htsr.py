@@ -3,9 +3,8 @@
 from common import experiment, plotting
 from layernorm_grok.analysis._lives import along, at_end, by_cell, draw_lives
 from layernorm_grok.estimators import htsr
-from layernorm_grok.evaluate import Probe, Trained
-
-Settings = Probe
+from layernorm_grok.evaluate import Probe as Settings
+from layernorm_grok.evaluate import Trained
 
 PANELS = {
     "alpha_pl": "power-law exponent",
@@ -17,9 +16,9 @@ PANELS = {
 
 def measure(trained: Trained, model, name: str, seed: int) -> dict:
     """Means over the matrices, as logged by the authors, and every matrix by itself."""
-    tails = htsr.heavy_tails(model.state_dict())
+    tails = {matrix: htsr.measure(W) for matrix, W in htsr.matrices(model.state_dict())}
     alone = {f"{key} of {matrix}": value for matrix, row in tails.items() for key, value in row.items()}
-    return htsr.average(tails) | alone
+    return htsr.average(list(tails.values())) | alone
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:

@@ -96,10 +96,6 @@ def compressed(result: dict) -> list[float | None]:
     return [share(None if None in (low, high) else low > high for low, high in row) for row in pairs]
 
 
-def rank_note(result: dict) -> str:
-    return f"effective rank where each replica stopped: {by_cell(result['cells'], end_rank, '.1f')}"
-
-
 CLAIMS = [
     Claim("C10", "A higher learning rate at constant effective decay groks faster, value by value.", source="Fig 4a",
           presets=ALL, paper="7807, 7740, 6582, 4470 for 1, 3, 5, 10e-3", needs=("lr_sweep/lr_sweep",), number=faster,
@@ -109,7 +105,8 @@ CLAIMS = [
           **MONOTONE, note=lambda r: f"{crossings(r)}; T eta lambda {by_cell(r['cells'], lambda cell: cell['decayed'])}"),
     Claim("C18", "A larger weight decay ends more compressible, value by value.", source="Fig 9", presets=ALL,
           paper="0.93 (42.1, 40.7, 31.2, 7.3, 8.3, 7.0)", needs=("wd_sweep/wd_sweep",), number=compressed,
-          unit="share of pairs of decays in order of effective rank", above=0.99, note=rank_note),
+          unit="share of pairs of decays in order of effective rank", above=0.99,
+          note=lambda r: f"effective rank where each replica stopped: {by_cell(r['cells'], end_rank, '.1f')}"),
 ]  # fmt: skip
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """When the placements of the norm fit and when they generalise (paper Figs 1, 2a, 3b, 7, 8, and variants of ours)."""
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from typing import Literal
 
 from common import experiment, plotting
@@ -17,9 +18,10 @@ from layernorm_grok.analysis._compare import (
     came,
     cells_of,
     crossings,
-    in_order,
     placements,
     ratio,
+    share,
+    sooner,
 )
 from layernorm_grok.analysis._lives import by_cell, chosen, digits, draw_against_t
 from layernorm_grok.evaluate import Analysis, Trained
@@ -74,7 +76,7 @@ def finding(result: dict) -> str:
 
 def order(result: dict) -> list[float | None]:
     """C1, C19, C20: per seed the share of neighbours of M, M+A*, A*, No LN that generalise strictly in this order."""
-    return [in_order(row) for row in placements(result)]
+    return [share(sooner(a, b) for a, b in pairwise(row)) for row in placements(result)]
 
 
 def order_note(result: dict) -> str:
@@ -90,10 +92,6 @@ def fitting_as_generalising(result: dict) -> list[float | None]:
     """
     pairs = agreements(result, lambda cell: came(cell, cell["times"]["t_train"]))
     return [None if None in row else float(sum(row)) for row in pairs]
-
-
-def fitting_note(result: dict) -> str:
-    return "T_train " + by_cell(result["cells"], lambda cell: cell["times"]["t_train"], steps, ORDER)
 
 
 def deeper(deep: dict, shallow: dict) -> dict[str, list]:
@@ -114,7 +112,7 @@ def deeper_note(deep: dict, shallow: dict) -> str:
 
 
 STRONGLY = 0.5
-M_VALUES_OFF = ("mlp-pre", "attn-pre-v", "off")
+M_VALUES_OFF, BOTH_AND_M = ("mlp-pre", "attn-pre-v", "off"), ("pre-v", "mlp-pre")
 
 
 def value_path(result: dict) -> dict[str, list]:
@@ -141,11 +139,6 @@ def query_key_note(result: dict) -> str:
     names = ("attn-pre-qk", "off")
     ends = by_cell(result["cells"], lambda cell: cell["final_accuracy"], names=names)
     return f"{crossings(result, names)}; test accuracy at the end: {ends}"
-
-
-def both_norms(result: dict) -> list[float | None]:
-    """C24: T(M+A^v) / T(M)."""
-    return [ratio(v, m, 1) for v, m in placements(result, ("pre-v", "mlp-pre"))]
 
 
 def plateaus(cell: dict) -> list[tuple[float, float] | None]:
@@ -184,7 +177,7 @@ CLAIMS = [
     Claim("C2", "Speed of fitting train does not predict speed of fitting test, in either direction.", presets=ALL,
           source="Fig 1, section 2.3", paper="3 (T_train 148, 214, 231, 317 of A*, M+A*, M, No LN)", needs=("ln_position",),
           number=fitting_as_generalising, unit="pairs of the four placements in the same order, of 6", within=(2, 4),
-          note=fitting_note),
+          note=lambda r: f"T_train {by_cell(r['cells'], lambda cell: cell['times']['t_train'], steps, ORDER)}"),
     Claim("C7", "LN on the values alone speeds grokking strongly, and less than M.", source="Fig 3b", presets=ALL,
           paper="0.24, 1.33 (1425, 1891, 7807)", needs=("attn_paths",), number=value_path,
           below={"T(A^v) / T(No LN)": STRONGLY}, above={"T(A^v) / T(M)": 1},
@@ -198,8 +191,9 @@ CLAIMS = [
           paper="read off: 1000, 1800, 5000, 6000 to 8000", needs=("depth3/depth3", "ln_position"), number=deeper,
           above={IN_ORDER["unit"]: IN_ORDER["above"], MORE: 0}, note=deeper_note),
     Claim("C24", "M+A^v is faster still than M.", source="authors' notebooks", presets=ALL, paper="0.68 (964, 1425)",
-          needs=("attn_paths",), number=both_norms, unit="T(M+A^v) / T(M)", below=1,
-          note=lambda result: crossings(result, ("pre-v", "mlp-pre"))),
+          needs=("attn_paths",), unit="T(M+A^v) / T(M)", below=1,
+          number=lambda result: [ratio(v, m, 1) for v, m in placements(result, BOTH_AND_M)],
+          note=lambda result: crossings(result, BOTH_AND_M)),
     Claim("C25", "Before grokking, test accuracy rests near the train fraction, in every placement that groks at twice T_train "
           "or later.", source="authors' notebooks", presets=ALL, needs=("ln_position",), number=resting,
           paper="fraction 0.3: A* .26 to .28, M+A* .305, M .30, No LN .21", above={"least level / train fraction": 0.75},

@@ -10,10 +10,9 @@ from common.claims import Claim, by_seed
 from layernorm_grok.analysis._compare import ALL, by_name, came, cells_of, crossings
 from layernorm_grok.analysis._lives import after, along, at_end, by_cell, digits, draw_lives, from_on
 from layernorm_grok.estimators.scale_removed import MODES, norm_variation, scale_removed
-from layernorm_grok.evaluate import Probe, Trained
+from layernorm_grok.evaluate import Probe as Settings
+from layernorm_grok.evaluate import Trained
 from layernorm_grok.losses import cross_entropy
-
-Settings = Probe
 
 TITLES = {
     "code": "y / ||y||, all norms dropped (as the authors ran it)",

@@ -39,15 +39,6 @@ def measure(W: Tensor) -> dict[str, float]:
     }
 
 
-def heavy_tails(state: Mapping[str, Tensor]) -> dict[str, dict[str, float]]:
-    """`measure` of every matrix by name; raises ValueError for a state dict without any."""
-    measures = {name: measure(W) for name, W in matrices(state)}
-    if not measures:
-        raise ValueError(f"found no linear weights among {list(state)}, expected names such as layers.0.qkv")
-    return measures
-
-
-def average(measures: dict[str, dict[str, float]]) -> dict[str, float]:
-    """Mean of each measure over the matrices of `heavy_tails`, what the original logs."""
-    rows = list(measures.values())
+def average(rows: list[dict[str, float]]) -> dict[str, float]:
+    """Mean of each measure over the matrices, what the original logs."""
     return {key: float(np.mean([row[key] for row in rows])) for key in rows[0]}

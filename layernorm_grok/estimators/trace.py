@@ -5,14 +5,13 @@ The oracle of model.py's shortcut, and the forward that probes look into.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from layernorm_grok.data import tokens
-from layernorm_grok.model import FINAL_EPS, Block, Transformer, unit_rms
+from layernorm_grok.model import FINAL_EPS, Transformer, unit_rms
 
 
 @dataclass
@@ -64,9 +63,9 @@ def trace(
     linear = linear or (lambda name, x, weight, bias: F.linear(x, weight, bias))
     x = model.embed[tokens(rows, model.P)] + model.position
     layers = []
-    for number, block in enumerate(model.layers):
+    for number in range(len(model.layers)):
         kept = slice(-1, None) if pruned and number == len(model.layers) - 1 else slice(None)
-        x, layer = _block(model, block, x, kept, mlp_input, partial(_named, linear, f"layers.{number}."))
+        x, layer = _block(model, number, x, kept, mlp_input, linear)
         layers.append(layer)
     z = x[:, -1]
     if model.placement.final_center:
@@ -79,13 +78,12 @@ def trace(
     return Trace(logits, z, layers)
 
 
-def _named(linear: Linear, prefix: str, name: str, x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return linear(prefix + name, x, weight, bias)
-
-
-def _block(model: Transformer, block: Block, x: Tensor, kept: slice, mlp_input, linear) -> tuple[Tensor, LayerTrace]:
-    """One block on x (N, 3, d); `kept` are the positions of its queries."""
-    p, heads = model.placement, model.c.heads
+def _block(
+    model: Transformer, number: int, x: Tensor, kept: slice, mlp_input, called: Linear
+) -> tuple[Tensor, LayerTrace]:
+    """Block `number` on x (N, 3, d); `kept` are the positions of its queries."""
+    block, p, heads = model.layers[number], model.placement, model.c.heads
+    linear = lambda name, x, weight, bias=None: called(f"layers.{number}.{name}", x, weight, bias)  # noqa: E731
     inputs = [block.ln1(x) if switch else x for switch in (p.q, p.k, p.v)]
     inputs[0] = inputs[0][:, kept]
     names = ("qkv.q", "qkv.k", "qkv.v")
