@@ -62,12 +62,12 @@ class Data:
     @property
     def cells(self) -> int:
         """Cells of the largest matrix: rows of the position table."""
-        return max(m * n for m, n in self.sizes)
+        return max(map(math.prod, self.sizes))
 
     @property
     def share(self) -> float:
         """Share of entries hidden in a matrix of the first size: p_mask, or the whole number of entries it comes to."""
-        cells = self.sizes[0][0] * self.sizes[0][1]
+        cells = math.prod(self.sizes[0])
         return self.p_mask if self.mask == "bernoulli" else int(self.p_mask * cells) / cells
 
     @property
@@ -136,20 +136,21 @@ def tokens(k: Tensor, observed: Tensor, half: int) -> Tensor:
     return torch.where(observed, k + (half + 1), MASK)
 
 
+def product(data: Data, batch: int, size: list[int], generator: Generator) -> tuple[Tensor, Tensor, Tensor]:
+    """X = U V^T (B, m, n), U (B, m, r), V (B, n, r)."""
+    U, V = (factors((batch, length, data.rank), data, generator) for length in size)
+    # Not a matrix product, which TF32 would round to ten bits
+    return (U[:, :, None] * V[:, None]).sum(-1), U, V
+
+
 def sample(data: Data, batch: int, generator: Generator, size: list[int] | None = None) -> Batch:
     """A fresh batch of matrices of one size (the first of `data.sizes` by default)."""
-    m, n = size or data.sizes[0]
-    U = factors((batch, m, data.rank), data, generator)
-    V = factors((batch, n, data.rank), data, generator)
-    # Not a matrix product, which TF32 would round to ten bits
-    X = (U[:, :, None] * V[:, None]).sum(-1)
-    k = (X * 10**data.precision).round().long().clamp(-data.half, data.half).flatten(1)
-    observed = _observed(data, U, V, generator)
-    return Batch(tokens(k, observed, data.half), k / 10**data.precision, observed)
+    X, U, V = product(data, batch, size or data.sizes[0], generator)
+    return from_values(X.flatten(1), _observed(data, U, V, generator), data)
 
 
 def from_values(values: Tensor, observed: Tensor, data: Data) -> Batch:
-    """The batch of given real matrices (B, N), rounded as training data are: for inputs that are not low rank."""
+    """The batch of given real matrices (B, N), rounded to `precision` and clamped to the vocabulary."""
     k = (values * 10**data.precision).round().long().clamp(-data.half, data.half)
     return Batch(tokens(k, observed, data.half), k / 10**data.precision, observed)
 
@@ -163,37 +164,5 @@ def draw_size(data: Data, generator: Generator) -> list[int]:
 
 def clamped(data: Data, generator: Generator, batch: int = 4096) -> float:
     """Share of entries whose value falls outside the vocabulary, from one batch (P(|x| > 10) = 4.5e-5 for N(0,1), r = 2)."""
-    m, n = data.sizes[0]
-    U, V = (factors((batch, k, data.rank), data, generator) for k in (m, n))
-    X = (U[:, :, None] * V[:, None]).sum(-1)
+    X, _, _ = product(data, batch, data.sizes[0], generator)
     return float((X.abs() > data.limit + 0.5 * 10**-data.precision).float().mean())
-
-
-def plateau_levels(data: Data) -> tuple[float, float]:
-    """(L, L_mask) of the copying solution, which is exact on observed entries and predicts 0 at hidden ones: p Var, Var."""
-    return data.share * data.variance, data.variance
-
-
-def marginal_entropy(data: Data, draws: int = 200_000, seed: int = 0) -> float:
-    """Entropy in nats of one rounded entry of X, from so many Monte Carlo draws with the Miller-Madow correction."""
-    generator = torch.Generator().manual_seed(seed)
-    u, v = (factors((draws, data.rank), data, generator) for _ in range(2))
-    k = ((u * v).sum(1) * 10**data.precision).round().long().clamp(-data.half, data.half)
-    counts = torch.bincount(k + data.half)
-    p = counts[counts > 0].double() / draws
-    return float(-(p * p.log()).sum() + (len(p) - 1) / (2 * draws))
-
-
-def entropy_levels(data: Data) -> tuple[float, float]:
-    """GPT's two levels of the mean loss over its 2N targets (Fig 11): (nothing but the marginal, observed cells copied).
-
-    Input half: which cells are masked, but for the first, (N - 1)(1 - p) values of entropy H each, one certain separator;
-    output half: N cells of entropy H before copying, p N after. At 7 x 7, r = 2, p = 0.3: 4.74 and 2.90 nats.
-    """
-    m, n = data.sizes[0]
-    cells, p, entropy = m * n, data.share, marginal_entropy(data)
-    one = -p * math.log(p) - (1 - p) * math.log(1 - p) if 0 < p < 1 else 0.0
-    hidden = round(p * cells)
-    masks = cells * one if data.mask == "bernoulli" else math.log(math.comb(cells, hidden))
-    inputs = masks - one + (cells - 1) * (1 - p) * entropy
-    return (inputs + cells * entropy) / (2 * cells), (inputs + cells * p * entropy) / (2 * cells)

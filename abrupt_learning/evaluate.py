@@ -1,7 +1,6 @@
 """Read a finished run back: its models at any step, its plateau and its drop, and fixed matrices to test it on."""
 
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 
 import torch
@@ -21,15 +20,14 @@ MILESTONES = {"first": 1 / 15, "early": 4 / 15, "middle": 10 / 15, "before": 14 
 
 
 class Trained(experiment.Trained):
-    """A run with its configuration, ready to be analysed. Raises UserError if its model is not of the kind asked for."""
+    """A run with its configuration, ready to be analysed. Raises UserError if its model is not of the KIND."""
 
-    CONFIG = Config
+    CONFIG, KIND = Config, "bert"
 
-    def __init__(self, path: str | Path, device: str = "auto", threads: int = 0, kind: str | None = None):
+    def __init__(self, path: str | Path, device: str = "auto", threads: int = 0):
         super().__init__(path, device, threads)
-        found = self.config.model.kind
-        if kind not in (None, found):
-            raise UserError(f"found a {found} run at {path}, expected {kind}; give another --run")
+        if (found := self.config.model.kind) != self.KIND:
+            raise UserError(f"found a {found} run at {path}, expected {self.KIND}; give another --run")
 
     @property
     def data(self) -> Data:
@@ -84,18 +82,20 @@ class Trained(experiment.Trained):
         return Batch(*(part.to(self.device) for part in sample(data, number, draws, size)))
 
 
+class TrainedGpt(Trained):
+    """A run of the decoder."""
+
+    KIND = "gpt"
+
+
 @dataclass
 class Analysis(experiment.Analysis):
-    """Settings that every experiment has; KIND is the kind of model whose run it reads: bert, or gpt."""
+    """Settings that every experiment has."""
 
-    KIND = "bert"
+    READS = Trained
 
     run: str = "runs/abrupt_learning/quick/main"
     """Run folder to analyse."""
-
-    @property
-    def READS(self):
-        return partial(Trained, kind=self.KIND)
 
 
 @torch.no_grad()

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
-from abrupt_learning.data import Batch, Data, tokens
-from abrupt_learning.model import Hook, Model, initialise, merge_heads
-from common.replicas import embedding, layer_norm, linear
+from abrupt_learning.data import Batch, Data, from_values
+from abrupt_learning.model import Hook, Model, initialise, merge_heads, normalise, project
+from common.replicas import embedding
 
 SPARE = 3
 """Ids above the values': two unused ones and the separator, which is the last (405 ids in all for [-2, 2])."""
@@ -22,8 +22,7 @@ def separator(data: Data) -> int:
 
 def sequence(batch: Batch, data: Data) -> Tensor:
     """Masked cells, separator, true cells: (..., 2N + 1) ids."""
-    k = (batch.target * 10**data.precision).round().long()
-    truth = tokens(k, torch.ones_like(batch.observed), data.half)
+    truth = from_values(batch.target, torch.ones_like(batch.observed), data).ids
     middle = torch.full_like(batch.ids[..., :1], separator(data))
     return torch.cat([batch.ids, middle, truth], -1)
 
@@ -47,13 +46,13 @@ class Block(nn.Module):
         self.mlp = nn.ModuleDict({"c_fc": nn.Linear(width, inner), "c_proj": nn.Linear(inner, width)})
 
     def forward(self, x: Tensor, layer: int, hook: Hook | None, cache: "Cache | None") -> Tensor:
-        attended = self._attend(norm(x, self.ln_1), layer, hook, cache)
-        x = x + apply(self.attn["c_proj"], merge_heads(attended))
-        inner = F.gelu(apply(self.mlp["c_fc"], norm(x, self.ln_2)), approximate="tanh")
-        return x + apply(self.mlp["c_proj"], inner)
+        attended = self._attend(normalise(self.ln_1, x), layer, hook, cache)
+        x = x + project(self.attn["c_proj"], merge_heads(attended))
+        inner = F.gelu(project(self.mlp["c_fc"], normalise(self.ln_2, x)), approximate="tanh")
+        return x + project(self.mlp["c_proj"], inner)
 
     def _attend(self, x: Tensor, layer: int, hook: Hook | None, cache: "Cache | None") -> Tensor:
-        split = apply(self.attn["c_attn"], x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0)
+        split = project(self.attn["c_attn"], x).unflatten(-1, (3, self.heads, -1)).movedim(-3, 0)
         q, k, v = split.transpose(-3, -2).unbind(0)
         if cache is not None:
             k, v = cache.extend(layer, k, v)
@@ -82,16 +81,6 @@ class Cache:
         for held, new in zip(self.store[layer], (k, v), strict=True):
             held[..., self.seen : end, :] = new
         return tuple(held[..., :end, :] for held in self.store[layer])
-
-
-def apply(module: nn.Linear, x: Tensor) -> Tensor:
-    """The module, or a stack of it: x (..., n_in) -> (..., n_out)."""
-    return linear(x, module.weight, module.bias)
-
-
-def norm(x: Tensor, module: nn.LayerNorm) -> Tensor:
-    """The module, or a stack of it, over the last axis of x."""
-    return layer_norm(x, module.weight, module.bias, module.eps)
 
 
 class Gpt(nn.Module):
@@ -127,7 +116,7 @@ class Gpt(nn.Module):
         if cache is not None:
             cache.seen += ids.shape[-1]
         with torch.autocast(x.device.type, enabled=False):  # in fp32 whatever the rest is in
-            return linear(norm(x.to(self.lm_head.weight.dtype), self.ln_f), self.lm_head.weight)
+            return project(self.lm_head, normalise(self.ln_f, x.to(self.lm_head.weight.dtype)))
 
 
 @torch.no_grad()

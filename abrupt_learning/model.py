@@ -10,6 +10,7 @@ One argument opens the model up: `hook(site, layer, value) -> value` sees, and m
 """
 
 import math
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -22,7 +23,17 @@ from abrupt_learning.data import MASK
 from common.replicas import embedding, layer_norm, linear
 
 Hook = Callable[[str, int, Tensor], Tensor]
-GROUPS = ("token", "position", "embedding", "attention", "qkv", "mlp", "readout", "all")
+GROUPS = {
+    "token": r"embeddings\.word",
+    "position": r"embeddings\.position",
+    "embedding": r"embeddings\.",
+    "attention": r".*\.attention\.",
+    "qkv": r".*\.attention\.self\.",
+    "mlp": r"encoder\.layer\.\d+\.(intermediate|output)\.",
+    "readout": r"read_out\.",
+    "all": "",
+}
+"""Parameters that are trained or moved together, by how their names begin (Fig 8; which LayerNorm goes where is ours)."""
 
 
 @dataclass
@@ -51,6 +62,16 @@ class Model:
     def __post_init__(self):
         if self.hidden_size % self.n_head:
             raise ValueError(f"model.n_head {self.n_head} does not divide model.hidden_size {self.hidden_size}")
+
+
+def project(module: nn.Linear, x: Tensor) -> Tensor:
+    """The module, or a stack of it: x (..., n_in) -> (..., n_out)."""
+    return linear(x, module.weight, module.bias)
+
+
+def normalise(module: nn.LayerNorm, x: Tensor) -> Tensor:
+    """The module, or a stack of it, over the last axis of x."""
+    return layer_norm(x, module.weight, module.bias, module.eps)
 
 
 def merge_heads(z: Tensor) -> Tensor:
@@ -83,8 +104,7 @@ class Dense(nn.Module):
         self.LayerNorm = nn.LayerNorm(width, eps=1e-12)
 
     def forward(self, x: Tensor, residual: Tensor) -> Tensor:
-        norm = self.LayerNorm
-        return layer_norm(residual + linear(x, self.dense.weight, self.dense.bias), norm.weight, norm.bias, norm.eps)
+        return normalise(self.LayerNorm, residual + project(self.dense, x))
 
 
 class Attention(nn.Module):
@@ -120,8 +140,7 @@ class Layer(nn.Module):
 
     def forward(self, h: Tensor, layer: int, hook: Hook | None) -> Tensor:
         h = self.attention(h, layer, hook)
-        up = self.intermediate["dense"]
-        h = self.output(F.gelu(linear(h, up.weight, up.bias)), h)
+        h = self.output(F.gelu(project(self.intermediate["dense"], h)), h)
         return h if hook is None else hook("hidden", layer, h)
 
 
@@ -138,8 +157,7 @@ class Embeddings(nn.Module):
     def forward(self, ids: Tensor, hook: Hook | None) -> Tensor:
         positions = self.position_embeddings.weight[..., : ids.shape[-1], :]
         positions = positions if positions.dim() == 2 else positions[:, None]
-        h = embedding(ids, self.word_embeddings.weight, self.padding) + positions
-        h = layer_norm(h, self.LayerNorm.weight, self.LayerNorm.bias, self.LayerNorm.eps)
+        h = normalise(self.LayerNorm, embedding(ids, self.word_embeddings.weight, self.padding) + positions)
         return h if hook is None else hook("embedding", -1, h)
 
 
@@ -158,7 +176,7 @@ class Bert(nn.Module):
         for number, layer in enumerate(self.encoder["layer"]):
             h = layer(h, number, hook)
         with torch.autocast(h.device.type, enabled=False):  # in fp32 whatever the rest is in
-            return linear(h.to(self.read_out.weight.dtype), self.read_out.weight, self.read_out.bias).squeeze(-1)
+            return project(self.read_out, h.to(self.read_out.weight.dtype)).squeeze(-1)
 
 
 @torch.no_grad()
@@ -177,19 +195,6 @@ def initialise(model: nn.Module, std: float, generator: Generator | None) -> Non
             parameter.uniform_(-bound, bound, generator=generator)
 
 
-def group_of(name: str) -> set[str]:
-    """Component groups a parameter belongs to (Fig 8; the paper does not say which LayerNorm goes where)."""
-    groups = {"all"}
-    if name.startswith("embeddings."):
-        groups |= {"embedding"}
-        groups |= {"token"} if "word" in name else {"position"} if "position" in name else set()
-    elif ".attention." in name:
-        groups |= {"attention"} | ({"qkv"} if ".attention.self." in name else set())
-    else:
-        groups |= {"readout"} if name.startswith("read_out") else {"mlp"}
-    return groups
-
-
 def component(model: nn.Module, group: str) -> set[str]:
     """Names of the parameters of one group."""
-    return {name for name, _ in model.named_parameters() if group in group_of(name)}
+    return {name for name, _ in model.named_parameters() if re.match(GROUPS[group], name)}

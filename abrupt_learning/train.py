@@ -10,6 +10,7 @@ import math
 import sys
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import product
 from typing import Self
 
 import torch
@@ -121,16 +122,15 @@ def final_weights(settings: Config, seed: int) -> dict[str, Tensor]:
 def replicas_of(settings: Config, device: torch.device) -> tuple[Replicas, list[dict]]:
     """The stack to train, and per replica the fields that name it in metrics.jsonl (seed, component)."""
     models, labels, trainable = [], [], []
-    for part in settings.train.components:
-        for seed in settings.seeds:
-            fresh = build(settings, seed, device, "init" if part == "all" else "component")
-            names = component(fresh, part)
-            if part != "all":
-                frozen = {k: v for k, v in final_weights(settings, seed).items() if k not in names}
-                fresh.load_state_dict(frozen, strict=False)
-            models.append(fresh)
-            trainable.append(names)
-            labels.append({"seed": seed} | ({"component": part} if settings.train.start_from else {}))
+    for part, seed in product(settings.train.components, settings.seeds):
+        fresh = build(settings, seed, device, "init" if part == "all" else "component")
+        names = component(fresh, part)
+        if part != "all":
+            frozen = {k: v for k, v in final_weights(settings, seed).items() if k not in names}
+            fresh.load_state_dict(frozen, strict=False)
+        models.append(fresh)
+        trainable.append(names)
+        labels.append({"seed": seed} | ({"component": part} if settings.train.start_from else {}))
     return Replicas(models, trainable if settings.train.start_from else None), labels
 
 
@@ -219,29 +219,20 @@ def step(settings: Config, state: State) -> None:
 @torch.no_grad()
 def test(settings: Config, replicas: Replicas) -> list[dict]:
     """Per replica its scores on fixed fresh matrices: greedy generation (GPT), or the error per size of a mixture (Fig 16)."""
-    return _test_generation(settings, replicas) if settings.model.kind == "gpt" else _test_sizes(settings, replicas)
-
-
-def _test_sizes(settings: Config, replicas: Replicas) -> list[dict]:
-    rows = [{} for _ in range(len(replicas))]
-    for m, n in settings.data.sizes:
-        draws = generator(replicas.flat.device, 0, f"evaluation {[m, n]}")
-        batch = sample(settings.data, settings.train.evaluate_batch, draws, [m, n])
+    data, number, device, scores = settings.data, settings.train.evaluate_batch, replicas.flat.device, {}
+    if settings.model.kind == "gpt":
+        batch = sample(data, number, generator(device, 0, "evaluation"))
+        model, weights = build(settings, 0, device), replicas.weights()
+        rows = []
+        for replica in range(len(replicas)):
+            model.load_state_dict(pick(weights, replica))
+            rows.append(accuracy(model, batch, data))
+        return rows
+    for m, n in data.sizes:
+        batch = sample(data, number, generator(device, 0, f"evaluation {[m, n]}"), [m, n])
         copies = (part.expand(len(replicas), *part.shape) for part in batch)
-        losses, _ = replicas.each(partial(objective, settings), *copies)
-        for row, loss in zip(rows, losses.tolist(), strict=True):
-            row[f"loss_{m}x{n}"] = loss
-    return rows
-
-
-def _test_generation(settings: Config, replicas: Replicas) -> list[dict]:
-    device = replicas.flat.device
-    batch = sample(settings.data, settings.train.evaluate_batch, generator(device, 0, "evaluation"))
-    rows, model, weights = [], build(settings, 0, device), replicas.weights()
-    for replica in range(len(replicas)):
-        model.load_state_dict(pick(weights, replica))
-        rows.append(accuracy(model, batch, settings.data))
-    return rows
+        scores[f"loss_{m}x{n}"] = replicas.each(partial(objective, settings), *copies)[0].tolist()
+    return [dict(zip(scores, row, strict=True)) for row in zip(*scores.values(), strict=True)]
 
 
 def fit(settings: Config, run: Run, device: torch.device) -> None:

@@ -107,7 +107,7 @@ def position_maps(positions: dict[str, Tensor], perplexity: float) -> dict[str, 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: steps -> milestone; values (looked at); grid (rows, columns); variance; pictured_seed; tokens -> milestone ->
-    own_axes, final_axes -> sign, magnitude, and symmetry; positions -> milestone -> purity by column, row, line; permute ->
+    own_axes, final_axes -> sign, magnitude, and symmetry; positions -> milestone -> purity by column, row; permute ->
     order -> loss: {values, mean, error} over seeds; chance -> purity; norms -> tokens, positions -> seed -> row;
     maps -> tokens, positions -> milestone -> points of the seed pictured.
     """

@@ -3,10 +3,9 @@
 from dataclasses import dataclass
 
 from abrupt_learning.analysis._judging import ALL, over
-from abrupt_learning.data import entropy_levels
 from abrupt_learning.estimators.drop import kept_from, share_near
-from abrupt_learning.estimators.marginal import entry_shares
-from abrupt_learning.evaluate import Analysis, Trained
+from abrupt_learning.estimators.marginal import entropy_levels, entry_shares
+from abrupt_learning.evaluate import Analysis, Trained, TrainedGpt
 from common import experiment, plotting
 from common.claims import Claim
 from common.experiment import over_seeds
@@ -17,7 +16,7 @@ KINDS = {"accuracy_all": "all cells", "accuracy_observed": "observed cells", "ac
 
 @dataclass
 class Settings(Analysis):
-    KIND = "gpt"
+    READS = TrainedGpt
 
     run: str = "runs/abrupt_learning/quick/gpt"
     """Run folder to analyse."""

@@ -3,7 +3,7 @@
 from dataclasses import asdict, dataclass
 
 from abrupt_learning.analysis._judging import ALL, FLAT, SHARP, at_end, over, shape
-from abrupt_learning.data import Batch, plateau_levels
+from abrupt_learning.data import Batch
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim
@@ -34,10 +34,10 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     fresh matrices: {values, mean, error} over seeds; steps (of the rows); curves -> loss -> seed -> value per row.
     """
     batch = trained.matrices(settings.matrices)
-    level, variance = plateau_levels(trained.data)
+    variance = trained.data.variance
     curves = [trained.curve(seed) for seed in trained.seeds]
     return {
-        "levels": {"loss": level, "loss_masked": variance},
+        "levels": {"loss": trained.data.share * variance, "loss_masked": variance},
         "drop": over_seeds([asdict(trained.drop(seed)) for seed in trained.seeds]),
         "early": over_seeds([on_plateau(trained, seed, batch) for seed in trained.seeds]),
         "end": over_seeds([losses(predict(trained.model(seed), batch.ids), batch) for seed in trained.seeds]),

@@ -6,7 +6,6 @@ from itertools import pairwise
 
 from abrupt_learning.analysis import curves
 from abrupt_learning.analysis._judging import LONG
-from abrupt_learning.data import plateau_levels
 from abrupt_learning.estimators.drop import find_drop
 from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment
@@ -26,8 +25,8 @@ def of_size(trained: Trained, size: list[int]) -> dict:
         raise UserError(
             f"found no {name} in {trained.run.path}, expected a mixture's tests; train with --train.evaluate_every 100"
         )
-    rows = trained.metrics.dropna(subset=[name])
-    rows = rows.assign(loss_masked=rows[name] / plateau_levels(replace(trained.data, sizes=[size]))[0])
+    data, rows = replace(trained.data, sizes=[size]), trained.metrics.dropna(subset=[name])
+    rows = rows.assign(loss_masked=rows[name] / (data.share * data.variance))
     tests = [rows[rows["seed"] == seed].reset_index(drop=True) for seed in trained.seeds]
     # A test has no losses of its own at hidden and at observed cells: the drop is that of the loss over all.
     drops = [asdict(find_drop(test, 1.0, SMOOTHING * int(test["step"][0]))) for test in tests]

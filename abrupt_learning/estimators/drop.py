@@ -17,8 +17,6 @@ class Drop:
     """L_mask over the last half before the departure, the step from which L_mask stays below 0.9 Var (`level_of`)."""
     plateau_observed: float
     """L_obs over the same steps."""
-    plateau_loss: float
-    """L over the same steps."""
     half: int | None
     """t_drop: the step from which L_mask stays below 0.5 Var to the end."""
     quarter: int | None
@@ -60,7 +58,7 @@ def share_near(values: np.ndarray, level: float, tolerance: float) -> float:
 
 
 def find_drop(metrics: pd.DataFrame, variance: float, window: int = 200) -> Drop:
-    """The drop in one seed's rows of metrics.jsonl (columns step, loss, loss_masked, loss_observed).
+    """The drop in one seed's rows of metrics.jsonl (columns step, loss_masked, loss_observed).
 
     variance: L_mask of the plateau. Levels are judged on the rolling median's mean over the last `window` steps.
     """
@@ -75,7 +73,6 @@ def find_drop(metrics: pd.DataFrame, variance: float, window: int = 200) -> Drop
     return Drop(
         plateau=level_of(before["loss_masked"]),
         plateau_observed=level_of(before["loss_observed"]),
-        plateau_loss=level_of(before["loss"]),
         half=half,
         quarter=quarter,
         width=width,

@@ -27,23 +27,18 @@ def sign_and_magnitude(scores: Tensor, k: Tensor) -> dict[str, float]:
 
 
 def purity(position: Tensor, columns: int) -> dict[str, float]:
-    """Share of cells whose nearest neighbour among the position vectors (N, d) lies in the same column, in the same row.
-
-    `line` is the sum of the two. Training has no preference for either where matrices are square.
-    """
+    """Share of cells whose nearest neighbour among the position vectors (N, d) lies in the same column, in the same row."""
     cell = torch.arange(len(position))
     distances = torch.cdist(position, position, compute_mode="donot_use_mm_for_euclid_dist")
     nearest = distances.fill_diagonal_(float("inf")).argmin(1)
-    column = float((nearest % columns == cell % columns).double().mean())
-    row = float((nearest // columns == cell // columns).double().mean())
-    return {"column": column, "row": row, "line": column + row}
+    lines = {"column": lambda cells: cells % columns, "row": lambda cells: cells // columns}
+    return {name: float((line(nearest) == line(cell)).double().mean()) for name, line in lines.items()}
 
 
 def chance_purity(rows: int, columns: int) -> dict[str, float]:
     """Purity where the nearest neighbour is any other cell with the same probability."""
     others = rows * columns - 1
-    column, row = (rows - 1) / others, (columns - 1) / others
-    return {"column": column, "row": row, "line": column + row}
+    return {"column": (rows - 1) / others, "row": (columns - 1) / others}
 
 
 def principal_axes(X: Tensor, components: int = 2) -> tuple[Tensor, Tensor]:

@@ -45,11 +45,6 @@ def student(Y: Tensor) -> tuple[Tensor, Tensor]:
     return kernel, (kernel / kernel.sum((-2, -1), keepdim=True)).clamp_min(TINY)
 
 
-def divergence(P: Tensor, Y: Tensor) -> Tensor:
-    """KL(P || Q) in nats of a picture Y (..., N, 2), what t-SNE minimises."""
-    return (P * (P / student(Y)[1]).log()).sum((-2, -1))
-
-
 def descend(P: Tensor, Y: Tensor, momentum: float, steps: int) -> Tensor:
     """Y after `steps` of gradient descent on KL(P || Q) with momentum and a gain per coordinate.
 

@@ -5,16 +5,8 @@ import math
 import pytest
 import torch
 
-from abrupt_learning.data import (
-    Data,
-    clamped,
-    entropy_levels,
-    from_values,
-    local_coherence,
-    plateau_levels,
-    sample,
-    tokens,
-)
+from abrupt_learning.data import Data, clamped, from_values, local_coherence, sample, tokens
+from abrupt_learning.estimators.marginal import entropy_levels
 
 
 def generator(seed: int = 0) -> torch.Generator:
@@ -106,7 +98,9 @@ def test_exact_masks_have_their_own_share_and_levels():
     data = Data(sizes=[[4, 4]], rank=1, precision=1, limit=1.0, mask="exact", p_mask=0.15)
     batch = sample(data, 20_000, generator())
     assert data.share == 2 / 16 == float((~batch.observed).double().mean())
-    assert plateau_levels(data)[0] == pytest.approx(float((batch.target.square() * ~batch.observed).mean()), rel=0.05)
+    assert data.share * data.variance == pytest.approx(
+        float((batch.target.square() * ~batch.observed).mean()), rel=0.05
+    )
     blank = Data(sizes=[[2, 2]], rank=1, precision=1, limit=1.0, mask="exact", p_mask=0.25)
     entropy = entropy_levels(blank)[0] - entropy_levels(blank)[1]
     masks = 8 * entropy_levels(blank)[1] - 13 / 4 * entropy / (3 / 8)
@@ -114,7 +108,7 @@ def test_exact_masks_have_their_own_share_and_levels():
 
 
 def test_levels_of_the_paper():
-    assert plateau_levels(Data()) == pytest.approx((1 / 15, 2 / 9))
+    assert (Data().share * Data().variance, Data().variance) == pytest.approx((1 / 15, 2 / 9))
     assert entropy_levels(Data(limit=2.0)) == pytest.approx((4.74, 2.90), abs=0.01)
 
 

@@ -36,7 +36,7 @@ def test_levels_of_a_ramp_are_those_of_the_moving_average():
     assert drop.half == pytest.approx(3000 + middle, abs=20)
     assert drop.width == pytest.approx(1300, abs=40)
     assert drop.quarter == pytest.approx(3500 + middle, abs=20)
-    assert (drop.plateau, drop.plateau_loss, drop.final) == pytest.approx((1, 0.3, 0.1))
+    assert (drop.plateau, drop.final) == pytest.approx((1, 0.1))
     assert drop.sharpness == drop.width / drop.half
 
 

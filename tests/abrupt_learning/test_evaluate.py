@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
+from abrupt_learning.analysis import gpt
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Analysis, Trained, losses
+from abrupt_learning.evaluate import Trained, TrainedGpt, losses
 from common.config import UserError
 
 
@@ -46,14 +47,11 @@ def test_a_step_that_was_not_kept_is_told_with_those_that_were(smoke_run):
         Trained(smoke_run).model(0, 61)
 
 
-def test_an_analysis_refuses_a_run_of_the_other_kind(smoke_study):
-    class OfGpt(Analysis):
-        KIND = "gpt"
-
-    for wants, found in ((OfGpt(), "main"), (Analysis(), "gpt")):
-        with pytest.raises(UserError, match=f"expected {wants.KIND}; give another --run"):
-            wants.READS(smoke_study / found, "cpu", 1)
-    assert OfGpt().READS(smoke_study / "gpt", "cpu", 1).config.model.kind == "gpt"
+def test_a_run_of_the_other_kind_is_refused(smoke_study):
+    for kind, found in ((TrainedGpt, "main"), (Trained, "gpt")):
+        with pytest.raises(UserError, match=f"expected {kind.KIND}; give another --run"):
+            kind(smoke_study / found, "cpu", 1)
+    assert gpt.Settings().READS(smoke_study / "gpt", "cpu", 1).config.model.kind == "gpt"
 
 
 def test_a_curve_is_one_replicas_training_rows(smoke_study):
