@@ -71,14 +71,6 @@ class Trained(experiment.Trained):
         last = self.last_step(name, seed)
         return [s for s in self.steps if s <= last]
 
-    def need(self, count: int, what: str) -> None:
-        """Raises UserError where the run kept fewer than `count` checkpoints."""
-        if len(self.steps) < count:
-            raise UserError(
-                f"found {len(self.steps)} checkpoints in {self.run.path}, expected at least {count} for {what}; "
-                f"train with a smaller --train.save_every (it was {self.config.train.save_every})"
-            )
-
     def weights(self, step: int) -> dict[str, Tensor]:
         """Stacked weights of a checkpoint, name -> (kept, ...); the one read last is kept in memory."""
         if step != self._weights[0]:

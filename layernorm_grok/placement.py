@@ -90,10 +90,5 @@ class Placement:
     @property
     def norms(self) -> set[str]:
         """Names of the LayerNorms of a block that this placement uses."""
-        used = {
-            "ln1": self.q or self.k or self.v or self.post,
-            "ln2": self.mlp or self.post,
-            "ln3": self.peri,
-            "ln4": self.peri,
-        }
-        return {name for name, there in used.items() if there}
+        used = self.q or self.k or self.v or self.post, self.mlp or self.post, self.peri, self.peri
+        return {f"ln{number}" for number, there in enumerate(used, 1) if there}

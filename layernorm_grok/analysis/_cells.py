@@ -1,5 +1,6 @@
 """What is known of a cell of the grid: its curves, when it fits and when it generalises, its plateau (paper Figs 1, 4, 5)."""
 
+import math
 from itertools import pairwise
 
 import numpy as np
@@ -50,13 +51,13 @@ def plateau(steps, accuracy, start: int | None, first: int | None) -> tuple[floa
 
     (NaN, NaN) without T_train or without an evaluation in between.
     """
-    if start is None:
-        return float("nan"), float("nan")
-    inside = (steps >= start) & (steps <= max((start + (first or steps[-1])) / 2, start)) & np.isfinite(accuracy)
-    if not inside.any():
-        return float("nan"), float("nan")
-    low, high = np.quantile(accuracy[inside], [0.25, 0.75])
-    return float(np.median(accuracy[inside])), float(high - low)
+    if start is not None:
+        end = max((start + (first or steps[-1])) / 2, start)
+        inside = accuracy[(steps >= start) & (steps <= end) & np.isfinite(accuracy)]
+        if len(inside):
+            low, high = np.quantile(inside, [0.25, 0.75])
+            return float(np.median(inside)), float(high - low)
+    return math.nan, math.nan
 
 
 def instability(steps, accuracy, first: int | None) -> float | None:
@@ -100,7 +101,7 @@ def draw_sweep(cells: dict):
 
 def draw_times(ax, cells: dict) -> None:
     """T_train (open), first touch of 0.99 (tick) and T (filled) of every seed; an arrow where T never came; bars at medians."""
-    for row, (name, color) in enumerate(colors(list(cells)).items()):
+    for row, (name, color) in enumerate(colors(cells).items()):
         cell = cells[name]
         for key, marker, face in (("t_train", "o", "white"), ("first", "|", "none"), ("t_gen", "o", color)):
             known = [t for t in cell["times"][key] if t is not None]

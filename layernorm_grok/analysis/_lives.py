@@ -1,13 +1,14 @@
 """Measures along the lives of replicas, from checkpoint to checkpoint, and how cells are drawn and written."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import partial
 
 import numpy as np
 
 from common import plotting
 from common.claims import by_seed
+from common.config import UserError
 from layernorm_grok.evaluate import Analysis, Probe, Trained
 from layernorm_grok.placement import PAPER_NAMES
 
@@ -24,7 +25,7 @@ def lived(trained: Trained, name: str) -> dict:
     """Keys, each a value per seed: times (in every convention, see estimators.times.conventions), last (step of the last
     evaluation), lost (whether the replica diverged: it ended before the budget, and not because it had generalised)."""
     (steps, losses), times = trained.curves(name, "test_loss"), trained.times(name)
-    last = [max((int(s) for s, v in zip(steps, row, strict=True) if math.isfinite(v)), default=0) for row in losses]
+    last = [int(steps[np.isfinite(row)].max(initial=0)) for row in losses]
     lost = [t is None and end < trained.config.train.steps for t, end in zip(times["t_gen"], last, strict=True)]
     return {"times": times, "last": last, "lost": lost}
 
@@ -45,7 +46,11 @@ def along(trained: Trained, settings: Probe, measure: Callable, what: str, after
     Keys of a cell: seeds (a curve per seed: steps, and each key of `measure`, a value per checkpoint), and those of
     `lived`. Raises UserError where the run kept too few checkpoints to show `what`.
     """
-    trained.need(4, what)
+    if len(trained.steps) < 4:
+        raise UserError(
+            f"found {len(trained.steps)} checkpoints in {trained.run.path}, expected at least 4 for {what}; "
+            f"train with a smaller --train.save_every (it was {trained.config.train.save_every})"
+        )
     lives = {
         (name, seed): looked_at(trained.checkpoints_of(name, seed), settings.points, after(name, seed))
         for name in chosen(trained, settings)
@@ -79,7 +84,7 @@ def label(cell: str) -> str:
     return f"{PAPER_NAMES[cell]} ({cell})" if cell in PAPER_NAMES else cell
 
 
-def colors(names: Sequence[str]) -> dict[str, str]:
+def colors(names: Collection[str]) -> dict[str, str]:
     """Colour of every cell: that of its placement, or shades in order for cells that differ in a number."""
     if all(name in COLORS for name in names):
         return {name: COLORS[name] for name in names}
@@ -91,7 +96,7 @@ def draw_seeds(ax, cells: dict, curves: Callable[[dict], list], **settings) -> N
 
     settings: of the axes; an axis with scale symlog begins at 0.
     """
-    for name, color in colors(list(cells)).items():
+    for name, color in colors(cells).items():
         order = np.argsort([np.inf if t is None else t for t in cells[name]["times"]["t_gen"]], kind="stable")
         for number, (x, y) in enumerate(curves(cells[name])):
             middle = number == order[(len(order) - 1) // 2]
@@ -111,7 +116,7 @@ def draw_lives(ax, cells: dict, key: str, **settings) -> None:
 
 def draw_against_t(ax, cells: dict, values: Callable[[dict], list], marker: str = "o", filled: bool = True) -> None:
     """T against values(cell), a step per seed; a triangle at the last step looked at where T never came."""
-    for name, color in colors(list(cells)).items():
+    for name, color in colors(cells).items():
         for x, t, last in by_seed(values(cells[name]), cells[name]["times"]["t_gen"], cells[name]["last"]):
             if x is not None:
                 y, shape = (last, "^") if t is None else (t, marker)

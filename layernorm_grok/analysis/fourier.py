@@ -47,7 +47,7 @@ def draw(result: dict):
     fig, axes = plotting.axes(3, height=2.6)
     draw_lives(axes[0], cells, "concentration", ylabel="Fourier concentration C_F", yscale="log")
     axes[0].axhline(result["level"], color=plotting.GREY, lw=0.6, ls="--")
-    for name, color in colors(list(cells)).items():
+    for name, color in colors(cells).items():
         if cells[name]["times"]["t_gen"][0] is not None:
             axes[0].axvline(cells[name]["times"]["t_gen"][0], color=color, lw=0.6, ls=":")
     draw_lives(axes[1], cells, "key_share", ylabel="share of 5 frequencies")

@@ -31,14 +31,6 @@ class Spectrum:
     converged: bool
     """Whether all residuals are within the tolerance."""
 
-    @property
-    def dominant(self) -> Tensor:
-        """The k of largest magnitude (k,), largest first: what the authors' power iteration converges to."""
-        k = len(self.top)
-        # In fewer than 2k dimensions the two ends overlap.
-        ends = torch.cat([self.top, self.lowest[: self.iterations - k]])
-        return ends[ends.abs().argsort(descending=True)[:k]]
-
 
 def hessian_product(loss: Callable[[dict[str, Tensor]], Tensor], params: dict[str, Tensor]) -> tuple[Product, int]:
     """v -> Hv for v (P,) in the order of `params`, and P.

@@ -27,8 +27,8 @@ class Traced(nn.Module):
         super().__init__()
         self.model = model
 
-    def forward(self, rows: Tensor, linear=None) -> Trace:
-        return trace(self.model, rows, pruned=True, linear=linear)
+    def forward(self, rows: Tensor, **probes) -> Trace:
+        return trace(self.model, rows, pruned=True, **probes)
 
 
 @dataclass
@@ -110,20 +110,16 @@ def passes(model: Transformer, rows: Tensor, vectors: Tensor) -> Passes:
     params = {n: p.detach() for n, p in model.named_parameters()}
     own = [n for n in params if n == "position" or n.endswith((".weight", ".bias"))]
     own = {n: params[n].expand(len(rows), *params[n].shape).requires_grad_() for n in own}
-    forward = functional_call(Traced(model), {f"model.{n}": p for n, p in (params | own).items()}, (rows, record))
+    own_or_fixed = {f"model.{n}": p for n, p in (params | own).items()}
+    forward = functional_call(Traced(model), own_or_fixed, (rows,), {"linear": record})
     last = forward.layers[-1]
     wanted = own | outputs | {"weights": last.weights, "context": last.context}
-    return Passes(model, forward, inputs, backward(forward.logits, wanted, vectors))
-
-
-def backward(logits: Tensor, wanted: dict[str, Tensor], vectors: Tensor) -> dict[str, Tensor]:
-    """Gradients (B, n, ...) of v.logits for every vector v; what has no influence is left out."""
-    tensors = list(wanted.values())
-    each = [
-        torch.autograd.grad(logits, tensors, v.expand_as(logits), retain_graph=True, allow_unused=True) for v in vectors
-    ]
+    tensors, keep = list(wanted.values()), {"retain_graph": True, "allow_unused": True}
+    each = [torch.autograd.grad(forward.logits, tensors, v.expand_as(forward.logits), **keep) for v in vectors]
     join = torch.stack if len(each) > 1 else lambda gradients: gradients[0][None]
-    return {n: join(g) for n, g in zip(wanted, zip(*each, strict=True), strict=True) if g[0] is not None}
+    # What has no influence is left out.
+    gradients = {n: join(g) for n, g in zip(wanted, zip(*each, strict=True), strict=True) if g[0] is not None}
+    return Passes(model, forward, inputs, gradients)
 
 
 def collect(model: Transformer, rows: Tensor, vectors: Tensor, names: set[str]) -> Parts:

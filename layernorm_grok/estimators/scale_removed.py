@@ -33,8 +33,8 @@ def without_norms(model: Transformer) -> Transformer:
     return probed
 
 
-MODES: dict[str, tuple[Callable, Callable | None]] = {
-    "code": (without_norms, None),
+MODES: dict[str, tuple[Callable, Callable]] = {
+    "code": (without_norms, lambda y: y),
     "unit": (lambda model: model, unit),
     "mean_norm": (lambda model: model, mean_norm),
 }

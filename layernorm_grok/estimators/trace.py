@@ -52,15 +52,14 @@ def trace(
     model: Transformer,
     rows: Tensor,
     pruned: bool = False,
-    mlp_input: Callable[[Tensor], Tensor] | None = None,
-    linear: Linear | None = None,
+    mlp_input: Callable[[Tensor], Tensor] = lambda y: y,
+    linear: Linear = lambda name, x, weight, bias: F.linear(x, weight, bias),
 ) -> Trace:
     """Forward of pairs rows (N,), and what it went through.
 
     pruned: the last layer computes its last query alone, which changes no logit. mlp_input: replaces y where the MLP (or
     its norm) reads it, in every layer. linear(name, x, weight, bias): called in the place of F.linear, for probes.
     """
-    linear = linear or (lambda name, x, weight, bias: F.linear(x, weight, bias))
     x = model.embed[tokens(rows, model.P)] + model.position
     layers = []
     for number in range(len(model.layers)):
@@ -95,11 +94,8 @@ def _block(
     context = (weights @ v).transpose(1, 2).flatten(2)
     attention = linear("out", context, block.out)
     y = x[:, kept] + (block.ln3(attention) if p.peri else attention)
-    if p.post:
-        y = block.ln1(y)
-    u = y if mlp_input is None else mlp_input(y)
-    if p.mlp:
-        u = block.ln2(u)
+    y = block.ln1(y) if p.post else y
+    u = block.ln2(mlp_input(y)) if p.mlp else mlp_input(y)
     if p.unit:
         u = u / u.norm(dim=-1, keepdim=True)
     hidden = linear("fc1", u, block.fc1, block.fc1_bias)
