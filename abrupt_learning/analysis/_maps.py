@@ -4,7 +4,6 @@ import numpy as np
 
 from abrupt_learning.estimators.attention_scores import FOLLOWED
 from common import plotting
-from common.claims import by_seed
 
 NAMES = {"row": "own row", "column": "own column", "observed": "observed cells"}
 
@@ -20,9 +19,10 @@ def show(ax, values: list, columns: int, title: str, limit: float | None = None)
     return image
 
 
-def place(result: dict, name: str) -> tuple[int, int]:
-    """(layer, head), from 1, of a followed head in the seed drawn."""
-    return tuple(int(result["heads"][name][key]["values"][result["shown"]]) for key in ("layer", "head"))
+def of_head(result: dict, kind: str, at: str, name: str, score: str) -> float:
+    """A score of a followed head in the seed drawn."""
+    layer, head = result["heads"][result["shown"]][name]
+    return result["scores"][result["shown"]][kind][at][score][layer][head]
 
 
 def draw(result: dict):
@@ -52,11 +52,11 @@ def draw_progress(result: dict):
     for row, (name, key), color in zip(axs[:-1], FOLLOWED.items(), plotting.COLORS, strict=False):
         maps = result["maps"]["progress"][name]
         for ax, at in zip(row, steps, strict=True):
-            score = result["followed"]["none"][at][name][key]["values"][shown]
-            title = f"step {steps[at]['values'][shown]:.0f}: {score:.2f}"
+            title = f"step {steps[at]['values'][shown]:.0f}: {of_head(result, 'none', at, name, key):.2f}"
             show(ax, maps[at], result["size"][1], title, np.max(list(maps.values())))
-        row[0].set_ylabel("layer {} head {}\nto {}".format(*place(result, name), NAMES[name]))
-        seeds = by_seed(*(result["maximum"]["none"][at][name]["values"] for at in steps))
+        layer, head = result["heads"][shown][name]
+        row[0].set_ylabel(f"layer {layer + 1} head {head + 1}\nto {NAMES[name]}")
+        seeds = np.array([[seed["none"][at][key] for at in steps] for seed in result["scores"]]).max((2, 3))
         plotting.seed_lines(best, range(len(steps)), seeds, NAMES[name], color)
         best.axhline(chance[key], color=color, ls=":", lw=0.8)
     best.set_xticks(range(len(steps)), list(steps))
@@ -76,9 +76,9 @@ def draw_masks(result: dict):
         mask.spines[:].set_visible(True)
         chance = result["chance"][kind]["observed_by_masked"]
         for ax, name in zip(row, FOLLOWED, strict=True):
-            layer, head = place(result, name)
-            seen = result["followed"][kind][last][name]["observed_by_masked"]["values"][result["shown"]]
-            title = f"{name}: layer {layer} head {head}\nhidden to shown {seen:.2f}\n(chance {chance:.2f})"
-            show(ax, result["maps"]["grid"][kind][layer - 1][head - 1], result["size"][1], title)
+            layer, head = result["heads"][result["shown"]][name]
+            seen = of_head(result, kind, last, name, "observed_by_masked")
+            title = f"{name}: layer {layer + 1} head {head + 1}\nhidden to shown {seen:.2f}\n(chance {chance:.2f})"
+            show(ax, result["maps"]["grid"][kind][layer][head], result["size"][1], title)
             ax.set(xlabel="key cell", ylabel="query cell")
     return fig

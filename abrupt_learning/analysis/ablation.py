@@ -96,15 +96,10 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 
 def fold(result: dict, kind: str, name: str, seed: int) -> tuple[float, float] | None:
     """(L_obs, L_mask) of a seed without a set of heads over those of its intact model; None if it has no such head."""
-    row, intact = result["ablated"][kind][name], result["intact"]
-    pairs = [(row[key]["values"][seed], intact[key]["values"][seed]) for key in ("loss_observed", "loss_masked")]
-    return None if pairs[0][0] is None else tuple(value / whole for value, whole in pairs)
-
-
-def single(result: dict, kind: str, group: str) -> list[tuple[float, float]]:
-    """`fold` of every single head of a group, of all seeds."""
-    heads = [(seed, *head) for seed, groups in enumerate(result["groups"]) for head in groups[group]]
-    return [fold(result, kind, f"layer {layer} head {head}", seed) for seed, layer, head in heads]
+    row, intact, parts = result["ablated"][kind][name], result["intact"], ("loss_observed", "loss_masked")
+    if row["loss"]["values"][seed] is None:
+        return None
+    return tuple(row[part]["values"][seed] / intact[part]["values"][seed] for part in parts)
 
 
 def draw(result: dict):
@@ -112,23 +107,22 @@ def draw(result: dict):
     from matplotlib.ticker import LogLocator
 
     fig, axs = plotting.axes(len(result["ablated"]), 3, height=6.6, sharey="row", sharex="row", squeeze=False)
-    for column, (kind, rows) in zip(axs.T, result["ablated"].items(), strict=True):
+    for (*upper, lower), (kind, rows) in zip(axs.T, result["ablated"].items(), strict=True):
         sets = {name: row for name, row in rows.items() if " head " not in name}
-        loss_points(column[:2], {"none": result["intact"], **sets}, result["variance"])
-        column[0].set_title(kind.replace("_", " "))
+        loss_points(upper, {"none": result["intact"], **sets}, result["variance"])
+        upper[0].set_title(kind.replace("_", " "))
         for group, color in zip(KINDS, plotting.COLORS, strict=False):
-            points = single(result, kind, group)
-            column[2].plot([x for x, _ in points], [y for _, y in points], ".", color=color, label=group)
-        column[2].set(xscale="log", yscale="log", xlabel="L_obs without a head\nover L_obs with all")
-        for axis in (column[2].xaxis, column[2].yaxis):
+            heads = [(seed, *head) for seed, groups in enumerate(result["groups"]) for head in groups[group]]
+            points = [fold(result, kind, f"layer {layer} head {head}", seed) for seed, layer, head in heads]
+            lower.plot([x for x, _ in points], [y for _, y in points], ".", color=color, label=group)
+        lower.set(xscale="log", yscale="log", xlabel="L_obs without a head\nover L_obs with all")
+        for axis in (lower.xaxis, lower.yaxis):
             axis.set_major_locator(LogLocator(subs=(1, 2, 5)))
             axis.set_major_formatter("{x:g}")
             axis.set_minor_formatter("")
-    for ax, text in zip(
-        axs[:, 0], ("L_mask (dashed: Var)", "L_obs", "L_mask without a head\nover L_mask with all"), strict=True
-    ):
-        ax.set_ylabel(text)
-    axs[0, 0].set_ylim(bottom=0)
+    axs[0, 0].set(ylabel="L_mask (dashed: Var)", ylim=(0, None))
+    axs[1, 0].set_ylabel("L_obs")
+    axs[2, 0].set_ylabel("L_mask without a head\nover L_mask with all")
     axs[2, -1].legend(loc="upper left", bbox_to_anchor=(1, 1), title="heads")
     return fig
 
@@ -150,28 +144,26 @@ OTHERS = "rise without as many other heads / without these"
 def selective_harm(result: dict, loss: dict) -> dict[str, list]:
     """Of the row heads or the column heads made uniform, whichever harm more."""
     seeds = [selective_harm_of(result, seed) for seed in range(len(result["seeds"]))]
-    return {name: [seed[name] for seed in seeds] for name in (HARM, SHOWN, OTHERS)} | at_end(loss)
+    return dict(zip((HARM, SHOWN, OTHERS), map(list, zip(*seeds, strict=True)), strict=True)) | at_end(loss)
 
 
-def selective_harm_of(result: dict, seed: int) -> dict[str, float | None]:
-    """The numbers of one seed; without row and column heads there is no harm."""
+def selective_harm_of(result: dict, seed: int) -> tuple[float, float | None, float | None]:
+    """HARM, SHOWN, OTHERS of one seed; without row and column heads there is no harm."""
 
-    def rise(row: dict, part: str = "loss_masked") -> float | None:
-        value = row[part]["values"][seed]
+    def rise(part: str, node: dict) -> float | None:
+        value = node["values"][seed]
         return None if value is None else value - result["intact"][part]["values"][seed]
 
-    harms = {name: rise(result["ablated"]["uniform"][f"{name} heads"]) for name in ("row", "column")}
+    rows = {name: result["ablated"]["uniform"][f"{name} heads"] for name in ("row", "column")}
+    harms = {name: rise("loss_masked", row["loss_masked"]) for name, row in rows.items()}
     known = {name: harm for name, harm in harms.items() if harm is not None}
-    if not known or max(known.values()) <= 0:
-        return {HARM: max(known.values(), default=0.0) / result["variance"], SHOWN: None, OTHERS: None}
-    name = max(known, key=known.get)
-    shown = rise(result["ablated"]["uniform"][f"{name} heads"], "loss_observed")
-    own, others = (rise({"loss_masked": result["matched"][name][kind]}) for kind in ("own", "others"))
-    return {
-        HARM: known[name] / result["variance"],
-        SHOWN: shown / known[name],
-        OTHERS: None if own is None else others / own if own > 0 else math.inf,
-    }
+    name = max(known, key=known.get, default=None)
+    harm = known.get(name, 0.0)
+    if harm <= 0:
+        return harm / result["variance"], None, None
+    own, others = (rise("loss_masked", result["matched"][name][kind]) for kind in ("own", "others"))
+    share = None if own is None else others / own if own > 0 else math.inf
+    return harm / result["variance"], rise("loss_observed", rows[name]["loss_observed"]) / harm, share
 
 
 CLAIMS = [

@@ -14,12 +14,12 @@ from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.analysis._maps import draw as draw
 from abrupt_learning.analysis._maps import draw_masks, draw_progress
 from abrupt_learning.data import Batch, from_values
-from abrupt_learning.estimators.attention_scores import FOLLOWED, best, chance, head_scores
+from abrupt_learning.estimators.attention_scores import best, chance, head_scores
 from abrupt_learning.estimators.interventions import record
 from abrupt_learning.evaluate import Analysis, Trained, rounded
 from common import experiment
 from common.claims import Claim, by_seed
-from common.experiment import over_seeds
+from common.plain import plain
 
 HIDDEN_ROWS = {3: 1, 6: 5}
 """Hidden row of 7 -> the one cell it shows, counted from 1 (Figs 5, 23)."""
@@ -57,12 +57,8 @@ def batches(trained: Trained, settings: Settings) -> dict[str, Batch]:
     return {"none": own} | hidden
 
 
-def of_head(row: dict[str, Tensor], head: tuple[int, int]) -> dict[str, float]:
-    return {name: float(score[head]) for name, score in row.items()}
-
-
-def of_seed(trained: Trained, settings: Settings, tests: dict[str, Batch], seed: int) -> tuple[dict, dict, dict]:
-    """Numbers as in `analyse`; scores by mask and milestone; maps (L, H, N, N) at the last one, and of followed heads."""
+def look(trained: Trained, settings: Settings, tests: dict[str, Batch], seed: int) -> tuple[dict, dict]:
+    """Of one seed, by kind of mask and milestone: scores (L, H) by name, and maps (L, H, N, N)."""
     scores, maps = ({kind: {} for kind in tests} for _ in range(2))
     for at in settings.milestones:
         model = trained.model(seed, at)
@@ -70,62 +66,59 @@ def of_seed(trained: Trained, settings: Settings, tests: dict[str, Batch], seed:
             attention = record(model, batch.ids, "attention")["attention"]
             scores[kind][at] = head_scores(attention, batch.observed, trained.data.sizes[0][1])
             maps[kind][at] = attention.mean(1)
-    followed = best(scores["none"][at])
-
-    def each(pick) -> dict:
-        return {kind: {at: pick(row) for at, row in rows.items()} for kind, rows in scores.items()}
-
-    numbers = {
-        "heads": {name: {"layer": layer + 1, "head": head + 1} for name, (layer, head) in followed.items()},
-        "maximum": each(lambda row: {name: float(row[key].max()) for name, key in FOLLOWED.items()}),
-        "followed": each(lambda row: {name: of_head(row, head) for name, head in followed.items()}),
-    }
-    pictures = {
-        "grid": {kind: rounded(rows[at]) for kind, rows in maps.items()},
-        "progress": {name: {at: rounded(m[head]) for at, m in maps["none"].items()} for name, head in followed.items()},
-    }
-    return numbers, each(lambda row: {name: rounded(score) for name, score in row.items()}), pictures
+    return scores, maps
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: size (rows, columns); shown (index of the seed drawn); chance -> mask -> score; patterns -> mask -> cells
-    shown; steps -> milestone, heads -> followed head -> layer and head, maximum -> mask -> milestone -> best score,
-    followed -> mask -> milestone -> followed head -> score: {values, mean, error} over seeds; scores -> seed -> mask ->
-    milestone -> score -> (L, H); maps of the seed drawn.
+    """Keys: size (rows, columns); shown (index of the seed drawn); chance -> mask -> score; patterns -> mask -> cells shown;
+    steps -> milestone: {values, mean, error} over seeds; scores -> seed -> mask -> milestone -> score -> (L, H); heads ->
+    seed -> followed head -> [layer, head] from 0; maps of the seed drawn: grid -> mask -> every head at the last milestone,
+    progress -> followed head -> milestone.
 
     Followed are, per seed, the heads of the best scores at the last milestone under the run's own masks.
     """
-    tests, size = batches(trained, settings), trained.data.sizes[0]
+    tests, size, last = batches(trained, settings), trained.data.sizes[0], settings.milestones[-1]
     shown = next((i for i, seed in enumerate(trained.seeds) if trained.drop(seed).half), 0)
-    rows, scores, maps = zip(*(of_seed(trained, settings, tests, seed) for seed in trained.seeds), strict=True)
+    scores, maps = zip(*(look(trained, settings, tests, seed) for seed in trained.seeds), strict=True)
+    heads = [best(seed["none"][last]) for seed in scores]
+    own = maps[shown]["none"].items()
     result = {
         "size": size,
         "shown": shown,
         "steps": trained.milestones(settings.milestones),
         "chance": {kind: chance(batch.observed, size[1]) for kind, batch in tests.items()},
-        "patterns": {kind: batch.observed[0].int().tolist() for kind, batch in tests.items() if kind != "none"},
-        **over_seeds(rows),
+        "patterns": {kind: batch.observed[0].int() for kind, batch in tests.items() if kind != "none"},
         "scores": scores,
-        "maps": maps[shown],
+        "heads": heads,
+        "maps": {
+            "grid": {kind: rounded(rows[last]) for kind, rows in maps[shown].items()},
+            "progress": {name: {at: rounded(m[head]) for at, m in own} for name, head in heads[shown].items()},
+        },
     }
+    result = plain(result)
     for name, picture in (("progress", draw_progress), ("masks", draw_masks)):
         trained.run.figure(f"attention_maps_{name}", picture(result), result | {"scores": None})
     return result
 
 
+def strongest(result: dict, at: str, score: str) -> list[float]:
+    """Per seed the highest score of any head under the run's own masks."""
+    return [max(map(max, seed["none"][at][score])) for seed in result["scores"]]
+
+
 def finding(result: dict) -> str:
-    milestones = result["settings"]["milestones"]
+    first, *_, last = result["steps"]
     parts = []
     for name in ("row", "column"):
-        first, last = (result["maximum"]["none"][milestones[i]][name]["mean"] for i in (0, -1))
-        parts.append(f"own {name} {first:.2f} -> {last:.2f} (chance {result['chance']['none'][name]:.2f})")
-    return f"attention of the best head, {milestones[0]} -> {milestones[-1]}: {', '.join(parts)}"
+        early, late = (sum(seeds) / len(seeds) for seeds in (strongest(result, at, name) for at in (first, last)))
+        parts.append(f"own {name} {early:.2f} -> {late:.2f} (chance {result['chance']['none'][name]:.2f})")
+    return f"attention of the best head, {first} -> {last}: {', '.join(parts)}"
 
 
 def over_chance(result: dict, at: str, pick) -> list[float]:
     """Per seed the lesser or greater (pick: min or max) of the best row and the best column score, over chance."""
-    chance, best_scores = result["chance"]["none"], result["maximum"]["none"][at]
-    scores = by_seed(*(best_scores[line]["values"] for line in ("row", "column")))
+    chance = result["chance"]["none"]
+    scores = by_seed(strongest(result, at, "row"), strongest(result, at, "column"))
     return [pick(row / chance["row"], column / chance["column"]) for row, column in scores]
 
 
@@ -144,7 +137,7 @@ CLOSE = "greater score at 14/15 / chance"
 def across_the_drop(result: dict, loss: dict) -> dict[str, list]:
     """Just before the drop and just after it."""
     after, before = (over_chance(result, at, min) for at in ("after", "before"))
-    jumps = [late / early for late, early in zip(after, before, strict=True)]
+    jumps = [late / early for late, early in by_seed(after, before)]
     return {JUMP: jumps, AFTER: after, CLOSE: over_chance(result, "before", max), **at_end(loss)}
 
 
@@ -158,8 +151,9 @@ def observed_mass(result: dict, loss: dict) -> dict[str, list]:
     """
 
     def beyond(kind: str) -> list[float]:
-        chance = result["chance"][kind]["observed_by_masked"]
-        mass = result["followed"][kind]["end"]["observed"]["observed_by_masked"]["values"]
+        chance, name = result["chance"][kind]["observed_by_masked"], "observed_by_masked"
+        heads = by_seed(result["scores"], [heads["observed"] for heads in result["heads"]])
+        mass = [seed[kind]["end"][name][layer][head] for seed, (layer, head) in heads]
         return [(value - chance) / (1 - chance) for value in mass]
 
     return {HIDDEN: [min(pair) for pair in by_seed(beyond("row"), beyond("col"))], OWN: beyond("none"), **at_end(loss)}

@@ -63,13 +63,17 @@ def halves(result: dict) -> tuple[list[tuple], list[float]]:
     return by_seed(*(run["drop"]["half"]["values"] for run in runs)), [run["steps"][-1] for run in runs]
 
 
+NARROWEST, WIDEST = "narrowest: L_mask / Var at the end", "widest: L_mask / Var at the end"
+RISE = "largest rise from a width to the next"
+
+
 def ends_by_width(result: dict) -> dict[str, list]:
     """L_mask / Var over the last steps, by width in rising order."""
     ends = by_seed(*(over(run["drop"]["final"], run["variance"]) for run in result["runs"].values()))
     return {
-        "narrowest: L_mask / Var at the end": [end[0] for end in ends],
-        "widest: L_mask / Var at the end": [end[-1] for end in ends],
-        "largest rise from a width to the next": [max(b - a for a, b in pairwise(end)) for end in ends],
+        NARROWEST: [end[0] for end in ends],
+        WIDEST: [end[-1] for end in ends],
+        RISE: [max(b - a for a, b in pairwise(end)) for end in ends],
     }
 
 
@@ -115,8 +119,7 @@ def completion_without_symmetry(result: dict) -> dict[str, list]:
 
 CLAIMS = [
     Claim("C21", "Narrow models do not solve it, wider ones do better.", source="Fig 13", presets=COMPANY, needs=("width",),
-          number=ends_by_width, above={"narrowest: L_mask / Var at the end": 0.9},
-          below={"widest: L_mask / Var at the end": 0.25, "largest rise from a width to the next": 0.05}, note=finding),
+          number=ends_by_width, above={NARROWEST: 0.9}, below={WIDEST: 0.25, RISE: 0.05}, note=finding),
     Claim("C22", "The deepest model drops before the shallowest, and none much later than the next shallower.",
           source="Fig 14", presets=LONG, needs=("depth",), number=drops_by_depth,
           below={"t_drop of the deepest / of the shallowest": 1, "largest t_drop / that of the next shallower": LATER},

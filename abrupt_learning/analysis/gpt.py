@@ -35,38 +35,40 @@ def on_plateau(trained: Trained, seed: int) -> float:
     return share_near(rows["loss"][before].to_numpy(), entropy_levels(trained.data)[0], 0.03)
 
 
+def at_end(test, curve) -> dict[str, float]:
+    """The last test of a seed, and its loss over the last three rows."""
+    scores = {key: float(test[key].iloc[-1]) for key in (*KINDS, "mse_observed", "mse_masked")}
+    return scores | {"loss": float(curve["loss"].tail(3).mean())}
+
+
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: levels (nats, before and after observed cells are copied); chance, frequent (accuracy of a random and of the most
     frequent value); half (copy_step), plateau (on_plateau), end -> accuracy and MSE by kind of cell, and loss: {values, mean,
     error} over seeds; steps and loss, test_steps and accuracy -> kind of cell: curves by seed.
     """
-    rows = trained.metrics
-    tests = [rows[(rows["seed"] == s) & rows["accuracy_all"].notna()] for s in trained.seeds]
-    losses = [trained.curve(seed) for seed in trained.seeds]
+    rows, seeds = trained.metrics.dropna(subset=["accuracy_all"]), trained.seeds
+    tests, curves = [rows[rows["seed"] == seed] for seed in seeds], [trained.curve(seed) for seed in seeds]
     return {
         "levels": entropy_levels(trained.data),
         "chance": 1 / trained.data.vocabulary,
         "frequent": float(entry_shares(trained.data).max()),
-        "half": over_seeds([copy_step(trained, seed) for seed in trained.seeds]),
-        "plateau": over_seeds([on_plateau(trained, seed) for seed in trained.seeds]),
-        "steps": losses[0]["step"].tolist(),
-        "loss": [m["loss"].round(5).tolist() for m in losses],
-        "test_steps": tests[0]["step"].astype(int).tolist(),
-        "accuracy": {kind: [t[kind].round(5).tolist() for t in tests] for kind in KINDS},
-        "end": over_seeds([{k: float(t[k].iloc[-1]) for k in (*KINDS, "mse_observed", "mse_masked")} for t in tests])
-        | {"loss": over_seeds([float(m["loss"].tail(3).mean()) for m in losses])},
+        "half": over_seeds([copy_step(trained, seed) for seed in seeds]),
+        "plateau": over_seeds([on_plateau(trained, seed) for seed in seeds]),
+        "steps": curves[0]["step"].tolist(),
+        "loss": [curve["loss"].round(5).tolist() for curve in curves],
+        "test_steps": tests[0]["step"].tolist(),
+        "accuracy": {kind: [test[kind].round(5).tolist() for test in tests] for kind in KINDS},
+        "end": over_seeds([at_end(*pair) for pair in zip(tests, curves, strict=True)]),
     }
 
 
 def draw(result: dict):
     """The loss between its levels, and the accuracy by kind of cell."""
-    fig, (left, right) = plotting.axes(ncols=2, width=6.5, height=2.7)
-    plotting.seed_lines(left, result["steps"], result["loss"], label="loss", color=plotting.COLORS[0])
+    fig, (left, right) = plotting.axes(ncols=2, height=2.7)
+    plotting.seed_lines(left, result["steps"], result["loss"], label="loss", color=plotting.BLUE)
     for level, name in zip(result["levels"], ("marginal entropy", "observed cells copied"), strict=True):
         left.axhline(level, color=plotting.GREY, ls="--", lw=0.8)
-        left.annotate(
-            name, (1, level), xycoords=("axes fraction", "data"), xytext=(-2, 3), textcoords="offset points", ha="right"
-        )
+        left.text(0.99, level, name, transform=left.get_yaxis_transform(), ha="right", va="bottom")
     left.set(xlabel="step", ylabel="cross-entropy (nats)", ylim=(0.9 * result["levels"][1], 1.2 * result["levels"][0]))
     for color, (kind, label) in zip(plotting.COLORS, KINDS.items(), strict=False):
         plotting.seed_lines(right, result["test_steps"], result["accuracy"][kind], label=label, color=color)

@@ -89,9 +89,8 @@ def draw(result: dict):
     for column, (way, title) in zip(axs.T, ways.items(), strict=True):
         loss_points(column, parents | {part: row[way] for part, row in result["hybrids"].items()}, result["variance"])
         column[0].set_title(title)
-    for ax, text in zip(axs[:, 0], ("L_mask (dashed: Var)", "L_obs"), strict=True):
-        ax.set_ylabel(text)
-    axs[0, 0].set_ylim(bottom=0)
+    axs[0, 0].set(ylabel="L_mask (dashed: Var)", ylim=(0, None))
+    axs[1, 0].set_ylabel("L_obs")
     return fig
 
 

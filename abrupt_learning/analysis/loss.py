@@ -48,7 +48,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 
 def draw(result: dict):
     """The curves on a linear and on a logarithmic scale, the two levels dashed, each t_drop dotted."""
-    fig, axs = plotting.axes(ncols=2, width=6.5, height=2.7)
+    fig, axs = plotting.axes(ncols=2, height=2.7)
     for ax, scale in zip(axs, ("linear", "log"), strict=True):
         for name, (label, concept) in CURVES.items():
             color = plotting.PALETTE[concept]
@@ -58,13 +58,11 @@ def draw(result: dict):
         for half in result["drop"]["half"]["values"]:
             if half is not None:
                 ax.axvline(half, color=plotting.GREY, ls=":", lw=0.8)
-        ax.set(
-            xlabel="step", yscale=scale, ylim=(0 if scale == "linear" else None, 1.5 * result["levels"]["loss_masked"])
-        )
+        bottom = 0 if scale == "linear" else None
+        ax.set(xlabel="step", yscale=scale, ylim=(bottom, 1.5 * result["levels"]["loss_masked"]))
     axs[0].set_ylabel("mean squared error")
     for name, text in (("loss_masked", "Var"), ("loss", "p Var")):
-        place = (1, result["levels"][name])
-        axs[0].annotate(text, place, xycoords=("axes fraction", "data"), xytext=(2, -2), textcoords="offset points")
+        axs[0].text(1.01, result["levels"][name], text, transform=axs[0].get_yaxis_transform(), va="center")
     axs[0].legend(loc="center right")
     return fig
 

@@ -35,36 +35,28 @@ def moved(output: Tensor, start: Tensor, goal: Tensor, cells: Tensor) -> float:
 
 
 def distances(output: Tensor, pair: dict[str, Batch], clean: dict[str, Tensor]) -> dict:
-    """Mean squared errors of an output (B, N) against X and -X, and the shares of the way from clean -X to clean X."""
-    observed = pair["X"].observed
-    against = {
-        name: {k: v for k, v in losses(output, batch).items() if k.startswith("loss")} for name, batch in pair.items()
-    }
-    kinds = {"observed": observed, "masked": ~observed}
-    return against | {f"moved_{name}": moved(output, clean["-X"], clean["X"], cells) for name, cells in kinds.items()}
+    """Losses of an output (B, N) against X and -X, and the shares of the way from clean -X to clean X."""
+    kinds = {"observed": pair["X"].observed, "masked": ~pair["X"].observed}
+    way = {f"moved_{name}": moved(output, clean["-X"], clean["X"], cells) for name, cells in kinds.items()}
+    return {name: losses(output, batch) for name, batch in pair.items()} | way
 
 
 def of_seed(trained: Trained, settings: Settings, pair: dict[str, Batch], seed: int) -> dict:
-    model = trained.model(seed, settings.milestone)
+    model, observed = trained.model(seed, settings.milestone), pair["X"].observed
     clean = {name: predict(model, batch.ids) for name, batch in pair.items()}
     donor = record(model, pair["X"].ids, "heads")["heads"]
-    observed = pair["X"].observed
-    cells = {"all": torch.ones_like(observed), "masked": ~observed, "observed": observed}
     sets = head_sets(donor.shape[0], donor.shape[2])
-    sites = [(name, at) for name in sets for at in cells]
-    heads = torch.stack([sets[name] for name, _ in sites]).to(trained.device)
-
-    def hook(chosen: Tensor):
-        return patch(donor, heads[chosen], torch.stack([cells[sites[i][1]] for i in chosen.tolist()]))
-
-    outputs = predict_variants(model, pair["-X"].ids, len(sites), hook)
-    patched = {name: {} for name in sets}
-    for (name, at), output in zip(sites, outputs, strict=True):
-        patched[name][at] = distances(output, pair, clean)
+    kinds = dict(zip(CELLS, (torch.ones_like(observed), ~observed, observed), strict=True))
+    heads = torch.stack([heads for heads in sets.values() for _ in kinds]).to(trained.device)
+    cells = torch.stack([*kinds.values()] * len(sets))
+    outputs = predict_variants(
+        model, pair["-X"].ids, len(heads), lambda chosen: patch(donor, heads[chosen], cells[chosen])
+    )
+    rows = iter([distances(output, pair, clean) for output in outputs])
     return {
         "step": trained.milestone(seed, settings.milestone),
         "clean": distances(clean["-X"], pair, clean),
-        "patched": patched,
+        "patched": {name: {at: next(rows) for at in kinds} for name in sets},
     }
 
 

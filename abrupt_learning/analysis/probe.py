@@ -163,11 +163,10 @@ def best_lines(result: dict, at: str) -> list[list[float]]:
 def shown_line(result: dict) -> dict[str, list]:
     """Where the shown row or column is read best, and how well."""
     after, before = (best_lines(result, at) for at in ("end", "early"))
-    best = [line.index(min(line)) for line in after]
     return {
         OWN_TOKEN: [min(line) for line in after],
-        INNER: [min(layer, len(line) - 1 - layer) for layer, line in zip(best, after, strict=True)],
-        PLATEAU: [min(line) / min(early) for line, early in zip(after, before, strict=True)],
+        INNER: [min(line.index(min(line)), line[::-1].index(min(line))) for line in after],
+        PLATEAU: [min(line) / min(early) for line, early in by_seed(after, before)],
         END: over(result["end"], result["variance"]),  # of the run probed, which need not be main
     }
 
@@ -182,12 +181,11 @@ CHANCE, GAIN = "|cos| with u_1 beyond chance", "|cos| with u_1 beyond that on th
 
 def top_singular_vector(result: dict) -> dict[str, list]:
     """The sign-free probe at its best layer."""
-    after, before = (
-        [max(seed) for seed in curve(result["layers"][at], "projector", "cosine")] for at in ("end", "early")
-    )
+    seeds = (curve(result["layers"][at], "projector", "cosine") for at in ("end", "early"))
+    best = [(max(after), max(before)) for after, before in by_seed(*seeds)]
     return {
-        CHANCE: [value - result["chance"]["projector"] for value in after],
-        GAIN: [late - early for late, early in zip(after, before, strict=True)],
+        CHANCE: [after - result["chance"]["projector"] for after, _ in best],
+        GAIN: [after - before for after, before in best],
         END: over(result["end"], result["variance"]),  # of the run probed, which need not be main
     }
 

@@ -147,15 +147,12 @@ def attention(
 ) -> dict:
     """Scores over a chance of 0.1; masses of a head that follows shown cells, over a chance of 0.5."""
     moments = {"early": early, "before": before, "after": after, "end": end}
-    best = {at: {"row": 0.1 * row, "column": 0.1 * column} for at, (row, column) in moments.items()}
     masses = dict(zip(("row", "col", "none"), (*hidden, own), strict=True))
-    followed = {kind: {"end": {"observed": {"observed_by_masked": mass}}} for kind, mass in masses.items()}
+    scores = {kind: {"end": {"observed_by_masked": [[0.0, mass]]}} for kind, mass in masses.items()}
+    for at, (row, column) in moments.items():
+        scores["none"].setdefault(at, {}).update(row=[[0.1 * row, 0.0]], column=[[0.0, 0.1 * column]])
     chance = {"row": 0.1, "column": 0.1, "observed_by_masked": 0.5}
-    return {
-        "chance": dict.fromkeys(masses, chance),
-        "maximum": seeds({"none": best}),
-        "followed": seeds(followed),
-    }
+    return {"chance": dict.fromkeys(masses, chance), "scores": [scores] * 3, "heads": [{"observed": [0, 1]}] * 3}
 
 
 def ablation(
