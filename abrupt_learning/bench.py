@@ -112,7 +112,7 @@ def generation_row(rounds: int) -> dict:
 def nuclear_rows(matrices: int = 512, one_by_one: int = 16, rounds: int = 7) -> list[dict]:
     """Nuclear-norm completion beside cvxpy: one parametrised problem solved again and again, and one built anew per matrix.
 
-    The same matrices (7x7, rank 2, p = 0.3): `matrices` to a call of ours, `one_by_one` of cvxpy, which is
+    The same matrices (7x7, rank 2, p = 0.3), on one thread: `matrices` to a call of ours, `one_by_one` of cvxpy, which is
     given Clarabel, the faster of its two solvers here, at its own settings. Raises RuntimeError if a gap exceeds GAP.
     """
     batch = sample(Data(), matrices, torch.Generator().manual_seed(0))

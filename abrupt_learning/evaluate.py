@@ -1,6 +1,7 @@
 """Read a finished run back: its models at any step, its plateau and its drop, and fixed matrices to test it on."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import torch
@@ -61,6 +62,11 @@ class Trained(experiment.Trained):
             return max([s for s in self.steps if s <= target], default=self.steps[0])
         return min([s for s in self.steps if s >= target], default=self.steps[-1])
 
+    @cached_property
+    def final(self) -> list[nn.Module]:
+        """Every seed's model at the end."""
+        return [self.model(seed) for seed in self.seeds]
+
     def milestones(self, names: list[str]) -> dict:
         """Steps of milestones by name: {values, mean, error} over seeds."""
         return experiment.over_seeds([{name: self.milestone(seed, name) for name in names} for seed in self.seeds])
@@ -86,6 +92,11 @@ class TrainedGpt(Trained):
     """A run of the decoder."""
 
     KIND = "gpt"
+
+
+def seed_losses(models: list[nn.Module], batch: Batch) -> dict:
+    """`losses` of every seed's model on the same matrices: {values, mean, error} over seeds."""
+    return experiment.over_seeds([losses(predict(model, batch.ids), batch) for model in models])
 
 
 @dataclass

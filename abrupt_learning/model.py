@@ -32,6 +32,7 @@ GROUPS = {
     "mlp": r"encoder\.layer\.\d+\.(intermediate|output)\.",
     "readout": r"read_out\.",
     "all": "",
+    "all but attention": r"(?!.*\.attention\.)",
 }
 """Parameters that are trained or moved together, by how their names begin (Fig 8; which LayerNorm goes where is ours)."""
 

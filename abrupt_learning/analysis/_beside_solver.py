@@ -21,7 +21,7 @@ def measure(output: Tensor, solved: Tensor, batch: Batch, size: list[int]) -> di
 
 
 def beside_solver(
-    models: list[nn.Module], batch: Batch, size: list[int], tolerance: float, solver: str = "interior_point"
+    models: list[nn.Module], batch: Batch, size: list[int], tolerance: float = 1e-5, solver: str = "interior_point"
 ) -> dict:
     """Keys: bert -> `measure`: {values, mean, error} over models, a seed each; solver -> `measure`, largest_gap; truth
     (nuclear norm).

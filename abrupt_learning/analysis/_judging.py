@@ -4,6 +4,8 @@ missing.
 
 import math
 
+from common.claims import by_seed
+
 ALL = ("quick", "medium", "gpu", "paper")
 COMPANY = ("quick", "medium", "paper")
 """Presets that train other runs beside main."""
@@ -49,3 +51,10 @@ def ratio(one: float | None, other: float | None, ends: tuple[float, float], bou
     if one is not None:
         return one / ends[1] if one / ends[1] < bound else None
     return math.inf if other is not None and ends[0] / other >= bound else None
+
+
+def time_ratios(runs: dict, one: str, other: str, level: str = "half", bound: float = 1.0) -> list[float | None]:
+    """Per seed `ratio` of the steps at which two runs come below a level for good."""
+    ends = [runs[name]["steps"][-1] for name in (one, other)]
+    pairs = by_seed(*(runs[name]["drop"][level]["values"] for name in (one, other)))
+    return [ratio(*pair, ends, bound) for pair in pairs]

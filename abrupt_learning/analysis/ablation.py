@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
-from abrupt_learning.analysis._points import loss_points
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.attention_scores import KINDS, chance, head_scores, kinds
 from abrupt_learning.estimators.interventions import ABLATIONS, ablate, head_sets, predict_variants, record
@@ -18,7 +17,6 @@ from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim
 from common.device import generator
-from common.experiment import over_seeds
 
 
 @dataclass
@@ -91,7 +89,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     """
     batch = trained.matrices(settings.matrices)
     rows, groups = zip(*(of_seed(trained, settings, batch, seed) for seed in trained.seeds), strict=True)
-    return {"variance": trained.data.variance, "groups": groups} | over_seeds(rows)
+    return {"variance": trained.data.variance, "groups": groups} | experiment.over_seeds(rows)
 
 
 def fold(result: dict, kind: str, name: str, seed: int) -> tuple[float, float] | None:
@@ -100,6 +98,21 @@ def fold(result: dict, kind: str, name: str, seed: int) -> tuple[float, float] |
     if row["loss"]["values"][seed] is None:
         return None
     return tuple(row[part]["values"][seed] / intact[part]["values"][seed] for part in parts)
+
+
+def loss_points(axs, rows: dict[str, dict], variance: float) -> None:
+    """L_mask above (linear, with Var dashed) and L_obs below (log): a dot per seed, the mean over seeds a dash.
+
+    axs: two axes that share x. rows: name -> losses as over_seeds gives them, None for a seed that has no such row.
+    """
+    for ax, part in zip(axs, ("masked", "observed"), strict=True):
+        plotting.seed_dots(
+            ax, {name: row[f"loss_{part}"]["values"] for name, row in rows.items()}, plotting.PALETTE[part]
+        )
+        ax.tick_params(axis="x", rotation=90)
+    axs[0].axhline(variance, color=plotting.GREY, ls="--", lw=0.8)
+    axs[0].tick_params(axis="x", labelbottom=False)
+    axs[1].set_yscale("log")
 
 
 def draw(result: dict):

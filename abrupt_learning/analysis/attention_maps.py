@@ -123,6 +123,9 @@ def over_chance(result: dict, at: str, pick) -> list[float]:
 
 
 LESSER, BEFORE = "lesser of best row and column score / chance", "greater of the two on the plateau / chance"
+JUMP, AFTER = "lesser score at 16/15 / at 14/15", "lesser score at 16/15 / chance"
+CLOSE = "greater score at 14/15 / chance"
+HIDDEN, OWN = "share beyond chance, hidden rows or columns", "share beyond chance, the run's own masks"
 
 
 def structured_heads(result: dict, loss: dict) -> dict[str, list]:
@@ -130,18 +133,11 @@ def structured_heads(result: dict, loss: dict) -> dict[str, list]:
     return {LESSER: over_chance(result, "end", min), BEFORE: over_chance(result, "early", max), **at_end(loss)}
 
 
-JUMP, AFTER = "lesser score at 16/15 / at 14/15", "lesser score at 16/15 / chance"
-CLOSE = "greater score at 14/15 / chance"
-
-
 def across_the_drop(result: dict, loss: dict) -> dict[str, list]:
     """Just before the drop and just after it."""
     after, before = (over_chance(result, at, min) for at in ("after", "before"))
     jumps = [late / early for late, early in by_seed(after, before)]
     return {JUMP: jumps, AFTER: after, CLOSE: over_chance(result, "before", max), **at_end(loss)}
-
-
-HIDDEN, OWN = "share beyond chance, hidden rows or columns", "share beyond chance, the run's own masks"
 
 
 def observed_mass(result: dict, loss: dict) -> dict[str, list]:

@@ -20,8 +20,6 @@ class Settings(Analysis):
     """Matrices per share."""
     solver: str = "interior_point"
     """interior_point, or cvxpy (one matrix after another)."""
-    tolerance: float = 1e-5
-    """Largest certified gap, in units of the nuclear norm."""
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
@@ -30,11 +28,10 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     error} over seeds; solver -> losses, nuclear_norm, largest_gap; truth (nuclear norm).
     """
     own, size = trained.data.share, trained.data.sizes[0]
-    models = [trained.model(seed) for seed in trained.seeds]
 
     def point(share: float, **changes) -> dict:
         batch = trained.matrices(settings.matrices, **changes)
-        return {"share": share, **beside_solver(models, batch, size, settings.tolerance, settings.solver)}
+        return {"share": share, **beside_solver(trained.final, batch, size, solver=settings.solver)}
 
     points = [point(share, p_mask=share, mask="bernoulli") for share in settings.shares]
     return {"trained_at": own, "points": points, "at_training_p": point(own)}

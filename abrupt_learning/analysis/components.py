@@ -1,11 +1,11 @@
 """Which part holds the drop back (paper Fig 8): one part trained afresh, the rest at its final weights."""
 
-from abrupt_learning.analysis._judging import LONG, ratio
+from abrupt_learning.analysis._judging import LONG, time_ratios
 from abrupt_learning.analysis.curves import curve, finding
 from abrupt_learning.analysis.curves import draw as draw
 from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment
-from common.claims import Claim, by_seed
+from common.claims import Claim
 from common.config import UserError
 
 Settings = Analysis
@@ -29,11 +29,8 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 def order(result: dict) -> dict[str, list]:
     """Ratios of t_drop of what is to come first to what is to come next, and what of a plateau tokens and MLPs have."""
     runs = result["runs"]
-    numbers = {}
-    for name, pair in RATIOS.items():
-        halves = by_seed(*(runs[part]["drop"]["half"]["values"] for part in pair))
-        numbers[name] = [ratio(*half, [runs[part]["steps"][-1] for part in pair]) for half in halves]
-    return numbers | {name: runs[part]["drop"]["at_level"]["values"] for name, part in SHARES.items()}
+    ratios = {name: time_ratios(runs, *pair) for name, pair in RATIOS.items()}
+    return ratios | {name: runs[part]["drop"]["at_level"]["values"] for name, part in SHARES.items()}
 
 
 CLAIMS = [

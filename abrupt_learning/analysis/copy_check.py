@@ -13,7 +13,6 @@ from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.device import generator
-from common.experiment import over_seeds
 
 
 @dataclass
@@ -64,7 +63,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
         "steps": trained.milestones(settings.milestones),
         "variance": {kind: float(batch.target.square().mean()) for kind, batch in batches.items()},
         "zero": {kind: float(batch.target[~batch.observed].square().mean()) for kind, batch in batches.items()},
-        **over_seeds(rows),
+        **experiment.over_seeds(rows),
     }
 
 

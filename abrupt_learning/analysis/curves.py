@@ -4,7 +4,7 @@ import math
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
 
-from abrupt_learning.analysis._judging import COMPANY, FLAT, LONG, SHARP, over, ratio, shape
+from abrupt_learning.analysis._judging import COMPANY, FLAT, LONG, SHARP, over, shape, time_ratios
 from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -57,14 +57,11 @@ def finding(result: dict) -> str:
     )
 
 
-def halves(result: dict) -> tuple[list[tuple], list[float]]:
-    """Per seed t_drop of every run, in their order; the runs' last steps."""
-    runs = result["runs"].values()
-    return by_seed(*(run["drop"]["half"]["values"] for run in runs)), [run["steps"][-1] for run in runs]
-
-
 NARROWEST, WIDEST = "narrowest: L_mask / Var at the end", "widest: L_mask / Var at the end"
 RISE = "largest rise from a width to the next"
+DEEPEST, NEXT = "t_drop of the deepest / of the shallowest", "largest t_drop / that of the next shallower"
+TIME, SHARE = "steps to 0.25 Var, [0, 1] / [-1, 1]", "share of the control's t_drop at Var"
+LATER, SOONER = 1.1, 0.5
 
 
 def ends_by_width(result: dict) -> dict[str, list]:
@@ -77,31 +74,24 @@ def ends_by_width(result: dict) -> dict[str, list]:
     }
 
 
-LATER = 1.1
-
-
 def drops_by_depth(result: dict) -> dict[str, list]:
     """Ratios of t_drop, by depth in rising order."""
-    rows, ends = halves(result)
+    runs, names = result["runs"], list(result["runs"])
+    whole = time_ratios(runs, names[-1], names[0])
+    each = [time_ratios(runs, deeper, shallower, bound=LATER) for shallower, deeper in pairwise(names)]
 
-    def later(half: tuple) -> float | None:
-        ratios = [ratio(half[i + 1], half[i], (ends[i + 1], ends[i]), LATER) for i in range(len(half) - 1)]
-        worst = max((r for r in ratios if r is not None), default=0.0)
-        return None if None in ratios and worst < LATER else worst
+    def worst(ratios: list) -> float | None:
+        known = max((r for r in ratios if r is not None), default=0.0)
+        return None if None in ratios and known < LATER else known
 
-    return {
-        "t_drop of the deepest / of the shallowest": [ratio(half[-1], half[0], (ends[-1], ends[0])) for half in rows],
-        "largest t_drop / that of the next shallower": [later(half) for half in rows],
-    }
+    return {DEEPEST: whole, NEXT: [worst([column[seed] for column in each]) for seed in range(len(whole))]}
 
 
 def latest_drop(result: dict) -> list:
     """Per seed the latest t_drop as a share of the steps trained; inf if a run never drops."""
-    rows, ends = halves(result)
-    return [max(math.inf if h is None else h / end for h, end in zip(half, ends, strict=True)) for half in rows]
-
-
-SOONER = 0.5
+    runs = result["runs"].values()
+    shares = ([math.inf if h is None else h / run["steps"][-1] for h in run["drop"]["half"]["values"]] for run in runs)
+    return [max(seed) for seed in by_seed(*shares)]
 
 
 def completion_without_symmetry(result: dict) -> dict[str, list]:
@@ -109,12 +99,8 @@ def completion_without_symmetry(result: dict) -> dict[str, list]:
     plateau is left.
     """
     runs = result["runs"]
-    pairs = by_seed(*(runs[name]["drop"]["quarter"]["values"] for name in ("control", "main")))
-    ends = tuple(runs[name]["steps"][-1] for name in ("control", "main"))
-    return {
-        "steps to 0.25 Var, [0, 1] / [-1, 1]": [ratio(*pair, ends, SOONER) for pair in pairs],
-        "share of the control's t_drop at Var": runs["control"]["drop"]["at_level"]["values"],
-    }
+    times = time_ratios(runs, "control", "main", "quarter", SOONER)
+    return {TIME: times, SHARE: runs["control"]["drop"]["at_level"]["values"]}
 
 
 CLAIMS = [
@@ -122,8 +108,7 @@ CLAIMS = [
           number=ends_by_width, above={NARROWEST: 0.9}, below={WIDEST: 0.25, RISE: 0.05}, note=finding),
     Claim("C22", "The deepest model drops before the shallowest, and none much later than the next shallower.",
           source="Fig 14", presets=LONG, needs=("depth",), number=drops_by_depth,
-          below={"t_drop of the deepest / of the shallowest": 1, "largest t_drop / that of the next shallower": LATER},
-          note=finding),
+          below={DEEPEST: 1, NEXT: LATER}, note=finding),
     Claim("C23", "Larger matrices are learned too.", source="appendix I", presets=LONG, needs=("size",), number=latest_drop,
           unit="latest t_drop / steps trained", below=1, note=finding),
     Claim("C25", "With Gaussian factors there is a flat plateau and a sharp drop as well.", source="Fig 18", presets=LONG,
@@ -131,7 +116,7 @@ CLAIMS = [
           number=lambda result: shape(result["runs"]["gaussian"]["drop"], result["runs"]["gaussian"]["variance"])),
     Claim("C31", "Without the sign symmetry of centred factors the model completes in less than half of the steps, without a "
           "plateau.", source="ours", presets=COMPANY, needs=("control/control",), number=completion_without_symmetry,
-          below={"steps to 0.25 Var, [0, 1] / [-1, 1]": SOONER, "share of the control's t_drop at Var": 1 / 3}, note=finding),
+          below={TIME: SOONER, SHARE: 1 / 3}, note=finding),
 ]  # fmt: skip
 
 if __name__ == "__main__":

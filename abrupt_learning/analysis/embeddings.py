@@ -151,14 +151,14 @@ def finding(result: dict) -> str:
 
 
 SYMMETRY, SIGN, MAGNITUDE = "correlation of |e(v)| and |e(-v)|", "|r| with sign", "|r| with magnitude"
+PURITY = "nearest neighbours in the same line / chance"
+TOKENS, POSITIONS, MEASURABLE = "share of the tokens' structure", "share of the positions' structure", 0.1
+COMPLETION, COPYING = "L_mask / Var under random orders", "L_obs / Var under random orders"
 
 
 def token_components(result: dict, loss: dict) -> dict[str, list]:
     scores = result["tokens"]["end"]["own_axes"]
     return {SIGN: scores["sign"]["values"], MAGNITUDE: scores["magnitude"]["values"], **at_end(loss)}
-
-
-PURITY = "nearest neighbours in the same line / chance"
 
 
 def pairs(scores: dict, *names: str) -> list[tuple]:
@@ -178,7 +178,6 @@ def which_lines(result: dict, loss: dict) -> str:
 
 
 MOMENTS = ("middle", "after", "late")
-TOKENS, POSITIONS, MEASURABLE = "share of the tokens' structure", "share of the positions' structure", 0.1
 
 
 def formed_with_the_drop(result: dict, loss: dict) -> dict[str, list]:
@@ -193,9 +192,6 @@ def formed_with_the_drop(result: dict, loss: dict) -> dict[str, list]:
 def gained(middle: float, after: float, late: float) -> float | None:
     """Share of the late score that came from middle to after; None where there is hardly a score."""
     return (after - middle) / late if late > MEASURABLE else None
-
-
-COMPLETION, COPYING = "L_mask / Var under random orders", "L_obs / Var under random orders"
 
 
 def permuted_positions(result: dict, loss: dict) -> dict[str, list]:

@@ -12,7 +12,6 @@ from abrupt_learning.evaluate import Trained, rounded
 from abrupt_learning.gpt import sequence
 from common import experiment, plotting
 from common.claims import Claim, by_seed
-from common.experiment import over_seeds
 
 
 @dataclass
@@ -54,7 +53,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
         shown = shown or {at: rounded(m) for at, m in seen.items()}
         rows.append({at: scores(m) | {"step": steps[at]} for at, m in seen.items()})
     cells = ids.shape[1] // 2
-    return {"cells": cells, "chance": 1 / (1.5 * cells), "scores": over_seeds(rows), "maps": shown}
+    return {"cells": cells, "chance": 1 / (1.5 * cells), "scores": experiment.over_seeds(rows), "maps": shown}
 
 
 def draw(result: dict):

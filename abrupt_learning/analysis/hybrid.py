@@ -11,18 +11,17 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
-from abrupt_learning.analysis._points import loss_points
+from abrupt_learning.analysis.ablation import loss_points
 from abrupt_learning.data import Batch
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from abrupt_learning.model import component
 from common import experiment, plotting
 from common.claims import Claim, by_seed
-from common.experiment import over_seeds
 
-# Weights moved from one model into the other, the authors' two and finer ones, by group; mlp leaves out attention.
+# Weights moved from one model into the other, the authors' two and finer ones, by group.
 PARTS = {
     "att": "qkv",
-    "mlp": "all",
+    "mlp": "all but attention",
     "att_full": "attention",
     "ff_only": "mlp",
     "embeddings": "embedding",
@@ -38,12 +37,6 @@ class Settings(Analysis):
     """Milestone of the weights after it; the paper's is step 50000."""
     matrices: int = 512
     """Matrices of the test."""
-
-
-def parameters(model: nn.Module, part: str) -> set[str]:
-    """Names of the parameters of a part."""
-    names = component(model, PARTS[part])
-    return names - component(model, "attention") if part == "mlp" else names
 
 
 def transplanted(host: nn.Module, donor: nn.Module, names: set[str]) -> Callable[[Tensor], Tensor]:
@@ -65,7 +58,7 @@ def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> di
     return {
         "steps": {"pre": trained.milestone(seed, settings.pre), "post": trained.milestone(seed, settings.post)},
         "parents": {"pre": tested(pre), "post": tested(post)},
-        "hybrids": {part: hybrids(parameters(pre, part)) for part in PARTS},
+        "hybrids": {part: hybrids(component(pre, group)) for part, group in PARTS.items()},
     }
 
 
@@ -75,7 +68,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     """
     batch = trained.matrices(settings.matrices)
     rows = [of_seed(trained, settings, batch, seed) for seed in trained.seeds]
-    return {"variance": trained.data.variance, **over_seeds(rows)}
+    return {"variance": trained.data.variance, **experiment.over_seeds(rows)}
 
 
 def draw(result: dict):

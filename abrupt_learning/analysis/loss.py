@@ -4,7 +4,7 @@ from dataclasses import asdict, dataclass
 
 from abrupt_learning.analysis._judging import ALL, FLAT, SHARP, at_end, over, shape
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Trained, losses, predict, seed_losses
 from common import experiment, plotting
 from common.claims import Claim
 from common.experiment import over_seeds
@@ -40,7 +40,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
         "levels": {"loss": trained.data.share * variance, "loss_masked": variance},
         "drop": over_seeds([asdict(trained.drop(seed)) for seed in trained.seeds]),
         "early": over_seeds([on_plateau(trained, seed, batch) for seed in trained.seeds]),
-        "end": over_seeds([losses(predict(trained.model(seed), batch.ids), batch) for seed in trained.seeds]),
+        "end": seed_losses(trained.final, batch),
         "steps": curves[0]["step"].tolist(),
         "curves": {name: [curve[name].round(7).tolist() for curve in curves] for name in CURVES},
     }

@@ -11,7 +11,6 @@ from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment
 from common.claims import Claim, by_seed
 from common.config import UserError
-from common.experiment import over_seeds
 
 Settings = Analysis
 SMOOTHING = 5
@@ -31,7 +30,7 @@ def of_size(trained: Trained, size: list[int]) -> dict:
     # A test has no losses of its own at hidden and at observed cells: the drop is that of the loss over all.
     drops = [asdict(find_drop(test, 1.0, SMOOTHING * int(test["step"][0]))) for test in tests]
     smooth = [test["loss_masked"].rolling(SMOOTHING, min_periods=1).mean().round(5).tolist() for test in tests]
-    return {"variance": 1.0, "steps": tests[0]["step"].tolist(), "curves": smooth, "drop": over_seeds(drops)}
+    return {"variance": 1.0, "steps": tests[0]["step"].tolist(), "curves": smooth, "drop": experiment.over_seeds(drops)}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:

@@ -8,11 +8,10 @@ from dataclasses import dataclass, replace
 
 from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import clamped
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Trained, seed_losses
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.device import generator
-from common.experiment import over_seeds
 
 
 @dataclass
@@ -29,7 +28,6 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: trained_on (law); laws -> law -> variance, zero (L_mask of predicting 0 on these matrices), clamped_share (of
     entries beyond the vocabulary), losses: {values, mean, error} over seeds.
     """
-    models = [trained.model(seed) for seed in trained.seeds]
 
     def under(**law) -> dict:
         data, batch = replace(trained.data, **law), trained.matrices(settings.matrices, **law)
@@ -37,7 +35,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
             "variance": data.variance,
             "zero": float(batch.target[~batch.observed].square().mean()),
             "clamped_share": clamped(data, generator("cpu", 0, "clamped")),
-            "losses": over_seeds([losses(predict(model, batch.ids), batch) for model in models]),
+            "losses": seed_losses(trained.final, batch),
         }
 
     laws = {

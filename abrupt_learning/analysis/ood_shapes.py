@@ -27,15 +27,13 @@ class Settings(Analysis):
     """Column counts, at the run's own rank and rows."""
     matrices: int = 512
     """Matrices per shape."""
-    tolerance: float = 1e-4
-    """Certified gap of the nuclear-norm solver, in units of the nuclear norm."""
 
 
-def point(trained: Trained, models: list, settings: Settings, rows: int, columns: int, rank: int) -> dict:
+def point(trained: Trained, settings: Settings, rows: int, columns: int, rank: int) -> dict:
     """Every seed's model and nuclear-norm minimisation on the same matrices."""
     changes = {"sizes": [[rows, columns]], "rank": rank}
     batch = trained.matrices(settings.matrices, **changes)
-    return beside_solver(models, batch, [rows, columns], settings.tolerance) | {
+    return beside_solver(trained.final, batch, [rows, columns], tolerance=1e-4) | {
         "copying": float((batch.target * ~batch.observed).square().mean()),
         "clamped_share": clamped(replace(trained.data, **changes), generator("cpu", 0, "clamped")),
     }
@@ -47,8 +45,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     same, truth (nuclear norm), copying (L of predicting 0 at hidden cells), clamped_share.
     """
     (m, n), r = trained.data.sizes[0], trained.data.rank
-    models = [trained.model(seed) for seed in trained.seeds]
-    positions = len(models[0].embeddings.position_embeddings.weight)
+    positions = len(trained.final[0].embeddings.position_embeddings.weight)
     asked = {
         "ranks": {rank: (m, n, rank) for rank in settings.ranks},
         "rows": {rows: (rows, n, r) for rows in settings.rows},
@@ -58,7 +55,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     skipped = sorted(key for key in keys if key[0] * key[1] > positions)
     if len(skipped) == len(keys):
         raise UserError(f"found no shape of at most {positions} cells, the run's positions; mend with: --rows '[{m}]'")
-    points = {key: point(trained, models, settings, *key) for key in keys.difference(skipped)}
+    points = {key: point(trained, settings, *key) for key in keys.difference(skipped)}
     sweeps = {
         name: [{"value": value, **points[key]} for value, key in sweep.items() if key in points]
         for name, sweep in asked.items()

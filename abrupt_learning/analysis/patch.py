@@ -15,7 +15,6 @@ from abrupt_learning.estimators.interventions import head_sets, patch, predict_v
 from abrupt_learning.evaluate import Analysis, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim, by_seed
-from common.experiment import over_seeds
 
 CELLS = ("all", "masked", "observed")
 
@@ -67,7 +66,7 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     """
     batch = trained.matrices(settings.matrices)
     pair = {"X": batch, "-X": from_values(-batch.target, batch.observed, trained.data)}
-    rows = over_seeds([of_seed(trained, settings, pair, seed) for seed in trained.seeds])
+    rows = experiment.over_seeds([of_seed(trained, settings, pair, seed) for seed in trained.seeds])
     last = f"layer {trained.config.model.n_layer}"
     return {"variance": trained.data.variance, "original": rows["patched"][last]["all"]} | rows
 

@@ -12,10 +12,9 @@ from torch import Tensor
 from abrupt_learning.analysis._judging import ALL, COMPLETES, END, over
 from abrupt_learning.estimators.interventions import record
 from abrupt_learning.estimators.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Trained, seed_losses
 from common import experiment, plotting
 from common.claims import Claim, by_seed
-from common.experiment import over_seeds
 from common.plain import steps
 
 TITLES = {
@@ -86,17 +85,16 @@ def analyse(trained: Trained, settings: Settings) -> dict:
     """
     trained = trained.sibling(settings.probed) if settings.probed else trained
     probing, (m, n) = Probing(trained, settings), trained.data.sizes[0]
-    ends = [losses(predict(trained.model(seed), probing.test.ids), probing.test) for seed in trained.seeds]
     rows = [{at: probing.layers(trained.model(seed, at)) for at in settings.milestones} for seed in trained.seeds]
     return {
         "size": [m, n],
         "variance": trained.data.variance,
-        "end": over_seeds(ends)["loss_masked"],
+        "end": seed_losses(trained.final, probing.test)["loss_masked"],
         "steps": trained.milestones(settings.milestones),
         "zero": zero_levels(trained.data),
         "constant": probing.scores(probing.mean.expand(*probing.observed.shape, -1)),
         "chance": {"row": chance_cosine(n)} | dict.fromkeys(("column", "svd", "projector"), chance_cosine(m)),
-        "layers": over_seeds(rows),
+        "layers": experiment.over_seeds(rows),
     }
 
 
@@ -146,6 +144,7 @@ def finding(result: dict) -> str:
 
 OWN_TOKEN, PLATEAU = "lowest MSE / what the own token gives", "lowest MSE / that on the plateau"
 INNER = "layers from the lowest MSE to the nearer end"
+CHANCE, GAIN = "|cos| with u_1 beyond chance", "|cos| with u_1 beyond that on the plateau"
 
 
 def best_lines(result: dict, at: str) -> list[list[float]]:
@@ -174,9 +173,6 @@ def shown_line(result: dict) -> dict[str, list]:
 def best_layers(result: dict) -> str:
     best = [line.index(min(line)) for line in best_lines(result, "end")]
     return f"best at layers {steps(best)} of {len(result['layers']['end']) - 1}"
-
-
-CHANCE, GAIN = "|cos| with u_1 beyond chance", "|cos| with u_1 beyond that on the plateau"
 
 
 def top_singular_vector(result: dict) -> dict[str, list]:

@@ -5,10 +5,9 @@ from dataclasses import dataclass, field
 from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.nuclear_norm import regularised
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Trained, losses, seed_losses
 from common import experiment, plotting
 from common.claims import Claim
-from common.experiment import over_seeds
 
 PARTS = {"loss": "all", "loss_observed": "observed", "loss_masked": "masked"}
 
@@ -21,22 +20,20 @@ class Settings(Analysis):
     """Matrices completed."""
     solver: str = "interior_point"
     """interior_point, or cvxpy (one matrix after another)."""
-    tolerance: float = 1e-5
-    """Largest certified gap of the objective over lambda."""
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: rows, one per weight -> lam, losses, largest_gap (certified); bert -> losses: {values, mean, error} over seeds."""
     size = trained.data.sizes[0]
     batch = trained.matrices(settings.matrices)
-    outputs = [predict(trained.model(seed), batch.ids).cpu() for seed in trained.seeds]
+    bert = seed_losses(trained.final, batch)
     batch = Batch(*(part.cpu() for part in batch))
     A, mask = (t.unflatten(1, size) for t in (batch.target, batch.observed))
     rows = []
     for lam in settings.lambdas:
-        solution = regularised(A, mask, lam, settings.tolerance, settings.solver)
+        solution = regularised(A, mask, lam, solver=settings.solver)
         rows.append({"lam": lam, **losses(solution.X.flatten(1), batch), "largest_gap": float(solution.gap.max())})
-    return {"rows": rows, "bert": over_seeds([losses(output, batch) for output in outputs])}
+    return {"rows": rows, "bert": bert}
 
 
 def draw(result: dict):

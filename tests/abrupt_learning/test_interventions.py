@@ -6,12 +6,12 @@ import pytest
 import torch
 
 from abrupt_learning.analysis import ablation, hybrid, patch
-from abrupt_learning.analysis.hybrid import parameters, transplanted
+from abrupt_learning.analysis.hybrid import PARTS, transplanted
 from abrupt_learning.data import Data, from_values, sample
 from abrupt_learning.estimators.interventions import ABLATIONS, ablate, predict_variants, record
 from abrupt_learning.estimators.interventions import patch as patched
 from abrupt_learning.evaluate import Trained
-from abrupt_learning.model import Bert, Model
+from abrupt_learning.model import Bert, Model, component
 
 DATA = Data(sizes=[[3, 5]], rank=1, precision=1, limit=1.0)
 LAYERS, HEADS = 3, 2
@@ -20,6 +20,10 @@ LAYERS, HEADS = 3, 2
 def model_of(seed: int = 0) -> Bert:
     config = Model(hidden_size=16, n_layer=LAYERS, n_head=HEADS, init_std=0.5)
     return Bert(config, DATA.vocabulary, DATA.cells, torch.Generator().manual_seed(seed)).requires_grad_(False)
+
+
+def parameters(model: Bert, part: str) -> set[str]:
+    return component(model, PARTS[part])
 
 
 def matrices(number: int = 6):
