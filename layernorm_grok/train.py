@@ -24,7 +24,7 @@ from layernorm_grok.data import Data
 from layernorm_grok.estimators.times import LOSS
 from layernorm_grok.grid import Cell, Grid, Stack, stack_of
 from layernorm_grok.losses import accuracy, cross_entropy, effective_rank_penalty, margin, squared_error
-from layernorm_grok.model import Model, Transformer
+from layernorm_grok.model import Model, Transformer, gather
 
 
 @dataclass
@@ -107,7 +107,7 @@ def objective(
     output = model(rows, choice)
     logits = output.logits
     if settings.train.subtract_init:
-        logits = logits - offset.gather(-2, rows[..., None].expand(*rows.shape, offset.shape[-1]))
+        logits = logits - gather(offset, rows)
     scaled = alpha[..., None, None] * logits
     measure = cross_entropy if settings.train.loss == "ce" else squared_error
     loss = measure(scaled, targets[rows]).mean(-1)

@@ -80,8 +80,8 @@ def neighbours(cells: dict) -> list[dict]:
 
 def draw_curves(ax, cells: dict, key: str, ylabel: str, yscale: str = "linear") -> None:
     """Raw curves of every seed."""
-    curves = lambda cell: [(cell["steps"], row) for row in cell["curves"][key]]  # noqa: E731
-    draw_seeds(ax, cells, curves, xscale="log", ylabel=ylabel, yscale=yscale)
+    look = {"xscale": "log", "ylabel": ylabel, "yscale": yscale}
+    draw_seeds(ax, cells, lambda cell: [(cell["steps"], row) for row in cell["curves"][key]], **look)
 
 
 def draw_loss(ax, cells: dict) -> None:

@@ -18,8 +18,8 @@ ALL = ("quick", *LARGE)
 ORDER = ("mlp-pre", "pre", "attn-pre", "off")
 """M, M+A*, A*, No LN: fastest first."""
 
-MONOTONE = {"unit": "share of neighbours in order, two that never came aside", "above": 0.99}
-"""Unit and bound of claims on `swept`."""
+IN_ORDER = "share of neighbours in order, two that never came aside"
+"""What `faster` and `slower` count."""
 
 Time = tuple[float, bool] | None
 """(step, True) of what came; (last step looked at, False) of what had not come by then; None where the replica diverged."""
@@ -97,10 +97,15 @@ def ratio(a: Time, b: Time, low: float, high: float | None = None) -> float | No
     return math.inf if quotient >= (low if high is None else high) else None
 
 
-def swept(result: dict, larger_is_faster: bool) -> list[float | None]:
-    """Per seed `monotone` over the cells of a sweep, from the value that is to be fastest to the slowest."""
-    names = sorted(result["cells"], key=lambda name: float(name.rpartition("=")[2]), reverse=larger_is_faster)
+def slower(result: dict, reverse: bool = False) -> list[float | None]:
+    """Per seed the share of neighbours of a sweep in which the larger value generalises strictly later (see `monotone`)."""
+    names = sorted(result["cells"], key=lambda name: float(name.rpartition("=")[2]), reverse=reverse)
     return [monotone(row) for row in placements(result, names)]
+
+
+def faster(result: dict) -> list[float | None]:
+    """As `slower`, strictly sooner."""
+    return slower(result, reverse=True)
 
 
 def crossings(result: dict, names: Sequence[str] = ()) -> str:

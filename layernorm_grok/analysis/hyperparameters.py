@@ -9,7 +9,7 @@ from common.claims import Claim, by_seed
 from common.config import UserError
 from common.experiment import over_seeds
 from layernorm_grok.analysis._cells import cell_result, draw_curves, draw_sweep, neighbours, plain_ticks
-from layernorm_grok.analysis._compare import ALL, MONOTONE, crossings, share, swept
+from layernorm_grok.analysis._compare import ALL, IN_ORDER, crossings, faster, share
 from layernorm_grok.analysis._lives import by_cell, chosen
 from layernorm_grok.analysis.compressibility import measure
 from layernorm_grok.evaluate import Analysis, Trained
@@ -75,11 +75,6 @@ def finding(result: dict) -> str:
     return crossings(result)
 
 
-def faster(result: dict) -> list[float | None]:
-    """C10, C11: per seed the share of neighbours of the axis in which the larger value generalises strictly sooner."""
-    return swept(result, larger_is_faster=True)
-
-
 def end_rank(cell: dict) -> list[float]:
     """Effective rank per seed, where each replica stopped."""
     return cell["end_spectrum"]["test_effective_rank"]["values"]
@@ -99,10 +94,11 @@ def compressed(result: dict) -> list[float | None]:
 CLAIMS = [
     Claim("C10", "A higher learning rate at constant effective decay groks faster, value by value.", source="Fig 4a",
           presets=ALL, paper="7807, 7740, 6582, 4470 for 1, 3, 5, 10e-3", needs=("lr_sweep/lr_sweep",), number=faster,
-          **MONOTONE, note=crossings),
+          unit=IN_ORDER, above=0.99, note=crossings),
     Claim("C11", "A higher weight decay groks faster, value by value.", source="Fig 4c", presets=ALL,
           paper="never to .5, then 9787, 7807, 6395", needs=("wd_sweep/wd_sweep",), number=faster,
-          **MONOTONE, note=lambda r: f"{crossings(r)}; T eta lambda {by_cell(r['cells'], lambda cell: cell['decayed'])}"),
+          unit=IN_ORDER, above=0.99,
+          note=lambda r: f"{crossings(r)}; T eta lambda {by_cell(r['cells'], lambda cell: cell['decayed'])}"),
     Claim("C18", "A larger weight decay ends more compressible, value by value.", source="Fig 9", presets=ALL,
           paper="0.93 (42.1, 40.7, 31.2, 7.3, 8.3, 7.0)", needs=("wd_sweep/wd_sweep",), number=compressed,
           unit="share of pairs of decays in order of effective rank", above=0.99,

@@ -97,7 +97,7 @@ def fitting_as_generalising(result: dict) -> list[float | None]:
 def deeper(deep: dict, shallow: dict) -> dict[str, list]:
     """C20: the order of C1, and the slingshots of all four placements per 1000 steps, with three layers less with one."""
     rates = by_seed(slingshot_rates(deep), slingshot_rates(shallow))
-    return {IN_ORDER["unit"]: order(deep), MORE: [three - one for three, one in rates]}
+    return {NEIGHBOURS: order(deep), MORE: [three - one for three, one in rates]}
 
 
 def slingshot_rates(result: dict) -> list[float]:
@@ -167,13 +167,13 @@ def resting_note(result: dict) -> str:
     return f"train fraction {result['train_fraction']:g}; levels {levels}"
 
 
-IN_ORDER = {"unit": "share of neighbours in order", "above": 0.99}
+NEIGHBOURS = "share of neighbours in order"
 MORE = "slingshots per 1000 steps, three layers less one"
 
 CLAIMS = [
     Claim("C1", "Placement orders the speed of grokking: M < M+A* < A* < No LN.", source="Figs 1, 2a", presets=ALL,
-          paper="mean test loss at 0.01: 1425, 3525, 7157, 7807", needs=("ln_position",), number=order, **IN_ORDER,
-          note=order_note),
+          paper="mean test loss at 0.01: 1425, 3525, 7157, 7807", needs=("ln_position",), number=order, unit=NEIGHBOURS,
+          above=0.99, note=order_note),
     Claim("C2", "Speed of fitting train does not predict speed of fitting test, in either direction.", presets=ALL,
           source="Fig 1, section 2.3", paper="3 (T_train 148, 214, 231, 317 of A*, M+A*, M, No LN)", needs=("ln_position",),
           number=fitting_as_generalising, unit="pairs of the four placements in the same order, of 6", within=(2, 4),
@@ -186,10 +186,11 @@ CLAIMS = [
           needs=("attn_paths",), number=query_key_path, above=0.05, note=query_key_note,
           unit="test accuracy of No LN less A^qk's, when the first of them generalises or at the end"),
     Claim("C19", "RMSNorm gives the same picture: the order of C1.", source="Fig 7", presets=LARGE,
-          paper="read off: 900, 2500, 6000, 7800", needs=("rmsnorm/rmsnorm",), number=order, **IN_ORDER, note=order_note),
+          paper="read off: 900, 2500, 6000, 7800", needs=("rmsnorm/rmsnorm",), number=order, unit=NEIGHBOURS,
+          above=0.99, note=order_note),
     Claim("C20", "Three layers of half the width: the order of C1, and more slingshots.", source="Fig 8", presets=LARGE,
           paper="read off: 1000, 1800, 5000, 6000 to 8000", needs=("depth3/depth3", "ln_position"), number=deeper,
-          above={IN_ORDER["unit"]: IN_ORDER["above"], MORE: 0}, note=deeper_note),
+          above={NEIGHBOURS: 0.99, MORE: 0}, note=deeper_note),
     Claim("C24", "M+A^v is faster still than M.", source="authors' notebooks", presets=ALL, paper="0.68 (964, 1425)",
           needs=("attn_paths",), unit="T(M+A^v) / T(M)", below=1,
           number=lambda result: [ratio(v, m, 1) for v, m in placements(result, BOTH_AND_M)],

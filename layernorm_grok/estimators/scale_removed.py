@@ -5,7 +5,6 @@ the block, those of attention included; `unit` and `mean_norm` change the MLP's 
 """
 
 import copy
-from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -33,12 +32,8 @@ def without_norms(model: Transformer) -> Transformer:
     return probed
 
 
-MODES: dict[str, tuple[Callable, Callable]] = {
-    "code": (without_norms, lambda y: y),
-    "unit": (lambda model: model, unit),
-    "mean_norm": (lambda model: model, mean_norm),
-}
-"""Per mode what becomes of the model, and of y."""
+MODES = {"code": lambda y: y, "unit": unit, "mean_norm": mean_norm}
+"""Per mode what becomes of y; `code` works on the model `without_norms`."""
 
 
 @torch.no_grad()
@@ -52,8 +47,8 @@ def scale_removed(
     """
     if mode not in MODES:
         raise ValueError(f"found mode {mode!r}, expected one of {', '.join(MODES)}")
-    prepare, mlp_input = MODES[mode]
-    logits = alpha * (trace(prepare(model), rows, pruned=True, mlp_input=mlp_input).logits - offset)
+    probed = without_norms(model) if mode == "code" else model
+    logits = alpha * (trace(probed, rows, pruned=True, mlp_input=MODES[mode]).logits - offset)
     loss = cross_entropy(logits, targets).double().mean()
     return {"loss": loss.item(), "accuracy": accuracy(logits, targets).item(), "minus_log_loss": -loss.log().item()}
 
