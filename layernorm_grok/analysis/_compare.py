@@ -73,6 +73,11 @@ def share(rows: Iterable[bool | None]) -> float | None:
     return None if not rows or (None in rows and False not in rows) else rows.count(True) / len(rows)
 
 
+def in_order(result: dict) -> list[float | None]:
+    """Per seed the share of neighbours of M, M+A*, A*, No LN that generalise strictly in this order (see `share`)."""
+    return [share(sooner(a, b) for a, b in pairwise(row)) for row in placements(result)]
+
+
 def monotone(times: Sequence[Time]) -> float | None:
     """Share of neighbours in which the first came strictly sooner (see `share`), but for those of which neither came; None also
     where fewer than two came and none refutes.

@@ -1,7 +1,6 @@
 """When the placements of the norm fit and when they generalise (paper Figs 1, 2a, 3b, 7, 8, and variants of ours)."""
 
 from dataclasses import dataclass, field
-from itertools import pairwise
 from typing import Literal
 
 from common import experiment, plotting
@@ -18,10 +17,9 @@ from layernorm_grok.analysis._compare import (
     came,
     cells_of,
     crossings,
+    in_order,
     placements,
     ratio,
-    share,
-    sooner,
 )
 from layernorm_grok.analysis._lives import by_cell, chosen, digits, draw_against_t
 from layernorm_grok.evaluate import Analysis, Trained
@@ -74,11 +72,6 @@ def finding(result: dict) -> str:
     return crossings(result)
 
 
-def order(result: dict) -> list[float | None]:
-    """C1, C19, C20: per seed the share of neighbours of M, M+A*, A*, No LN that generalise strictly in this order."""
-    return [share(sooner(a, b) for a, b in pairwise(row)) for row in placements(result)]
-
-
 def order_note(result: dict) -> str:
     """The times, and the paper's own statistic beside them."""
     losses = ", ".join(f"{name} {result['cells'][name]['times']['gen_loss'] or 'never'}" for name in ORDER)
@@ -97,7 +90,7 @@ def fitting_as_generalising(result: dict) -> list[float | None]:
 def deeper(deep: dict, shallow: dict) -> dict[str, list]:
     """C20: the order of C1, and the slingshots of all four placements per 1000 steps, with three layers less with one."""
     rates = by_seed(slingshot_rates(deep), slingshot_rates(shallow))
-    return {NEIGHBOURS: order(deep), MORE: [three - one for three, one in rates]}
+    return {NEIGHBOURS: in_order(deep), MORE: [three - one for three, one in rates]}
 
 
 def slingshot_rates(result: dict) -> list[float]:
@@ -172,7 +165,7 @@ MORE = "slingshots per 1000 steps, three layers less one"
 
 CLAIMS = [
     Claim("C1", "Placement orders the speed of grokking: M < M+A* < A* < No LN.", source="Figs 1, 2a", presets=ALL,
-          paper="mean test loss at 0.01: 1425, 3525, 7157, 7807", needs=("ln_position",), number=order, unit=NEIGHBOURS,
+          paper="mean test loss at 0.01: 1425, 3525, 7157, 7807", needs=("ln_position",), number=in_order, unit=NEIGHBOURS,
           above=0.99, note=order_note),
     Claim("C2", "Speed of fitting train does not predict speed of fitting test, in either direction.", presets=ALL,
           source="Fig 1, section 2.3", paper="3 (T_train 148, 214, 231, 317 of A*, M+A*, M, No LN)", needs=("ln_position",),
@@ -186,7 +179,7 @@ CLAIMS = [
           needs=("attn_paths",), number=query_key_path, above=0.05, note=query_key_note,
           unit="test accuracy of No LN less A^qk's, when the first of them generalises or at the end"),
     Claim("C19", "RMSNorm gives the same picture: the order of C1.", source="Fig 7", presets=LARGE,
-          paper="read off: 900, 2500, 6000, 7800", needs=("rmsnorm/rmsnorm",), number=order, unit=NEIGHBOURS,
+          paper="read off: 900, 2500, 6000, 7800", needs=("rmsnorm/rmsnorm",), number=in_order, unit=NEIGHBOURS,
           above=0.99, note=order_note),
     Claim("C20", "Three layers of half the width: the order of C1, and more slingshots.", source="Fig 8", presets=LARGE,
           paper="read off: 1000, 1800, 5000, 6000 to 8000", needs=("depth3/depth3", "ln_position"), number=deeper,
