@@ -17,8 +17,8 @@ COMPLETES = {END: 0.5}
 
 WIDTH, PLATEAU, SLOPE = "width / t_drop", "plateau L_mask / Var", "slope of the plateau"
 SHARP = {WIDTH: 1 / 3}
-FLAT = {PLATEAU: (0.97, 1.03), SLOPE: (-0.05, 0.05)}
-"""A plateau within 3% of Var that changes by less than 5% over [0.3, 0.8] t_drop."""
+FLAT = {PLATEAU: (0.9, 1.1), SLOPE: (-0.15, 0.15)}
+"""A plateau within a tenth of Var that changes by less than 15% over [0.3, 0.8] t_drop; the drop then takes 65% of Var."""
 
 
 def over(node: dict, unit: float) -> list[float]:

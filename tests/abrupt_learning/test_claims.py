@@ -22,7 +22,7 @@ BY_ID = {claim.id: claim for claim in CLAIMS}
 END = "L_mask / Var at the end < 0.5"
 
 EXPECTED = {
-    "C1": "width / t_drop < 0.333; plateau L_mask / Var from 0.97 to 1.03; slope of the plateau from -0.05 to 0.05",
+    "C1": "width / t_drop < 0.333; plateau L_mask / Var from 0.9 to 1.1; slope of the plateau from -0.15 to 0.15",
     "C2": "L_obs / Var < 0.02; mean |prediction| at hidden cells < 0.1; L_mask / that of predicting 0 from 0.97 to 1.03",
     "C3": "MSE to the shown value / Var < 0.05; L_obs / Var < 0.05",
     "C4": "L_obs < 0.02; L_mask / that of predicting 0 from 0.95 to 1.05",
@@ -51,7 +51,7 @@ EXPECTED = {
     "C22": "t_drop of the deepest / of the shallowest < 1; largest t_drop / that of the next shallower < 1.1",
     "C23": "latest t_drop / steps trained < 1",
     "C24": "least gap of two drops / width of the earlier > 1; latest t_drop / steps trained < 1",
-    "C25": "width / t_drop < 0.333; plateau L_mask / Var from 0.97 to 1.03; slope of the plateau from -0.05 to 0.05",
+    "C25": "width / t_drop < 0.333; plateau L_mask / Var from 0.9 to 1.1; slope of the plateau from -0.15 to 0.15",
     "C26": "L / the solver's, fewer columns > 2; fewer columns / fewer rows > 2; L / the solver's, other ranks < 2; "
     f"L / the solver's, fewer rows < 2; {END}",
     "C27": "L_mask / that of predicting 0, the hardest law < 0.5",
@@ -98,12 +98,12 @@ SHAPES = {
     "a flat curve with three rows at 0": (line((0, 1), (6000, 1), zero_at=(90, 91, 92)), {WIDTH}),
     "a flat curve that ends in three rows at 0": (line((0, 1), (6000, 1), zero_at=(297, 298, 299)), {WIDTH}),
     "a dip that comes back": (line((2000, 1), (2100, 0), (3900, 0), (4000, 1), (6000, 1)), {WIDTH}),
-    "a flat half and a straight line to 0": (line((3000, 1), (6000, 0)), {WIDTH, SLOPE}),
+    "a flat half and a straight line to 0": (line((3000, 1), (6000, 0)), {WIDTH}),
     "a slow tail": (line((2000, 1), (2200, 0.3), (5000, 0.2)), {WIDTH}),
-    "a plateau that falls": (line((0, 1.12), (2000, 0.96), *FALL), {SLOPE}),
-    "a plateau that rises": (line((0, 0.88), (2000, 1.04), *FALL), {SLOPE}),
-    "a plateau below Var": (line((2000, 0.95), *FALL), {PLATEAU}),
-    "a plateau above Var": (line((2000, 1.05), *FALL), {PLATEAU}),
+    "a plateau that falls": (line((0, 1.3), (2000, 0.95), *FALL), {SLOPE}),
+    "a plateau that rises": (line((0, 0.7), (2000, 1.05), *FALL), {SLOPE}),
+    "a plateau below Var, but for its end": (line((1750, 0.85), (1800, 0.95), (2000, 0.95), *FALL), {PLATEAU}),
+    "a plateau above Var": (line((2000, 1.15), *FALL), {PLATEAU}),
 }
 DROPPED, NEVER = ({"levels": {"loss_masked": 1.0}, "end": seeds({"loss_masked": end})} for end in (0.1, 0.6))
 
