@@ -18,17 +18,13 @@ GRACE_SECONDS = 30
 
 @dataclass(frozen=True)
 class Job:
-    """A command and its log. folder: of the training run it makes, if any. after: names of the jobs it waits for.
-
-    workers: how many it takes the place of; it has their threads.
-    """
+    """A command and its log. folder: of the training run it makes, if any. after: names of the jobs it waits for."""
 
     name: str
     command: tuple[str, ...]
     log: Path
     folder: Path | None = None
     after: tuple[str, ...] = ()
-    workers: int = 1
 
     @property
     def finished(self) -> bool:
@@ -41,7 +37,7 @@ class Process(subprocess.Popen):
 
     def __init__(self, job: Job, threads: int):
         command = [sys.executable if word == "python" else word for word in job.command]
-        settings = {"OMP_NUM_THREADS": str(threads * job.workers), "PYTHONUNBUFFERED": "1"}
+        settings = {"OMP_NUM_THREADS": str(threads), "PYTHONUNBUFFERED": "1"}
         job.log.parent.mkdir(parents=True, exist_ok=True)
         with open(job.log, "w") as log:
             super().__init__(
@@ -80,17 +76,12 @@ def slurm(folder: Path, threads: int, settings: dict, cluster: str = "slurm") ->
         import submitit
 
         executor = submitit.AutoExecutor(folder=folder, cluster=cluster)
-        executor.update_parameters(**settings)
+        executor.update_parameters(**{"cpus_per_task": threads} | settings)
     except ImportError:
         raise UserError("found no submitit, expected it for --slurm; mend with: pip install submitit") from None
     except (NameError, RuntimeError) as error:
         raise UserError(f"slurm: {' '.join(str(error).split())}") from None
-
-    def start(job: Job) -> SlurmProcess:
-        executor.update_parameters(**{"cpus_per_task": threads * job.workers} | settings)
-        return SlurmProcess(executor.submit(_execute, job, threads))
-
-    return start
+    return lambda job: SlurmProcess(executor.submit(_execute, job, threads))
 
 
 def run(todo: list[Job], done: list[Job], start: Callable, workers: int) -> dict[str, int | None]:
@@ -106,7 +97,7 @@ def run(todo: list[Job], done: list[Job], start: Callable, workers: int) -> dict
                     codes[job.name] = None
                     waiting.remove(job)
                     print(f"{job.name}: left out, it waits for one that failed", flush=True)
-                elif not running or sum(other.workers for other in running) + job.workers <= workers:
+                elif len(running) < workers:
                     running[job] = start(job), time.monotonic()
                     waiting.remove(job)
             time.sleep(0.05)

@@ -5,9 +5,8 @@
 W&B keys: program, name, method (grid or random), parameters (dotted names), command, run_cap. Ours: the method `list`
 with `runs`, a list of {flag: value} in which `config` may be a list and lies over `base`, the config of every training run;
 {experiment: NAME, run: RUN} is the analysis that configs/NAME.yaml names, of a run of the study (main by default); an entry
-with `presets` belongs to those alone; with `workers: 2` it takes the place, and has the threads, of two. {preset} and {study}
-in a text are filled in. `study`: by default the preset, or the sweep's name (under `wandb agent` make it a parameter);
-`slurm`: submitit's settings.
+with `presets` belongs to those alone. {preset} and {study} in a text are filled in. `study`: by default the preset, or the
+sweep's name (under `wandb agent` make it a parameter); `slurm`: submitit's settings.
 
 A run of a train.py lives in runs/<paper>/<study>/<name>: it is skipped when finished and resumed when begun. Any other
 program, such as an analysis, runs every time. A job waits for the earlier runs whose folders are among its flags, and
@@ -36,7 +35,6 @@ from common.plain import from_yaml
 
 KEYS = ("program", "base", "name", "method", "parameters", "command", "run_cap", "runs", "study", "slurm")
 IDLE_KEYS = ("description", "project", "entity", "metric")  # W&B's own: they change nothing here.
-OURS = ("program", "name", "after", "presets", "workers")  # Of a list entry: what is no flag.
 COMMAND = ("${env}", "${interpreter}", "${program}", "${args}")
 NEEDS = {"grid": ["parameters"], "random": ["parameters", "run_cap"], "list": ["runs"]}
 
@@ -177,7 +175,7 @@ def _job(sweep: dict, entry: dict, earlier: list[pool.Job], seeds: str | None) -
         raise UserError(f"found no program {program} for run {entry}, expected the path of a script from here")
     if trains and "name" not in entry:
         raise UserError(f"found no name in run {entry}, expected one: it names the run's folder")
-    flags = {key: value for key, value in entry.items() if key not in OURS}
+    flags = {key: value for key, value in entry.items() if key not in ("program", "name", "after", "presets")}
     name = str(entry.get("name", program.stem))
     study = str(flags.get("study", sweep["study"]) if trains else sweep["study"])
     paper = program.parent.parent if program.parent.name == "analysis" else program.parent
@@ -188,8 +186,7 @@ def _job(sweep: dict, entry: dict, earlier: list[pool.Job], seeds: str | None) -
         flags |= {"study": study, "name": name} | ({"seeds": seeds} if seeds else {})
         flags |= {"resume": True} if (home / name).exists() else {}
     command, after = _command(sweep["command"], program, flags), _after(entry.get("after", []), flags, earlier)
-    log, folder = home / "logs" / f"{name}.log", home / name if trains else None
-    return pool.Job(name, command, log, folder, after, entry.get("workers", 1))
+    return pool.Job(name, command, home / "logs" / f"{name}.log", home / name if trains else None, after)
 
 
 def _listed(value) -> list:

@@ -289,19 +289,6 @@ def test_slurm_settings_that_submitit_does_not_know_are_a_mistake(tmp_path):
         pool.slurm(tmp_path, threads=1, settings={"colour": "blue"}, cluster="local")
 
 
-def test_a_run_with_the_workers_of_two_has_the_machine_and_its_threads_for_itself(paper):
-    runs = [{"name": "main", "workers": 2, "sleep": 0.4}, {"name": "a", "sleep": 0.4}, {"name": "b", "sleep": 0.4}]
-    path = paper(method="list", runs=runs)
-    began = time.monotonic()
-    assert sweep.main([str(path), "--workers", "2", "--threads", "1"]) == 0
-    assert time.monotonic() - began > 0.8
-    assert [starts(name)[0].split()[1] for name in ("main", "a", "b")] == ["2", "1", "1"]
-    begun = [Path("runs/paper/width", name, "manifest.json").stat().st_mtime for name in ("main", "a", "b")]
-    assert min(begun[1:]) - begun[0] > 0.3
-    # One worker has to do: it runs alone.
-    assert sweep.main([str(paper(method="list", name="one", runs=runs[:1])), "--workers", "1"]) == 0
-
-
 # One file for all presets
 
 
