@@ -169,14 +169,13 @@ def over_seeds(rows: list) -> dict:
     return {"values": values, "mean": mean, "error": error}
 
 
-def perform(module: ModuleType, name: str, settings: Analysis) -> dict:
-    """Analyse, save, draw, print the finding; returns the result, which also has the seeds and the settings."""
+def perform(module: ModuleType, name: str, settings: Analysis) -> None:
+    """Analyse, save the result with its seeds and settings, draw, print the finding."""
     trained = settings.READS(settings.run, settings.device, settings.threads)
     result = {"seeds": trained.seeds, "settings": asdict(settings), **module.analyse(trained, settings)}
     trained.run.result(name, result)
     trained.run.figure(name, module.draw(result), result)
     print(f"{name}: {module.finding(result)}")
-    return result
 
 
 def main(module: str) -> None:
@@ -189,7 +188,7 @@ def main(module: str) -> None:
     except argparse.ArgumentError:
         paths = []
     name = Path(paths[-1] if paths else script.__file__).stem
-    config.main(lambda settings: perform(script, name, settings) and None, script.Settings)
+    config.main(lambda settings: perform(script, name, settings), script.Settings)
 
 
 def script_of(paper: str, name: str) -> str:
