@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from abrupt_learning.data import Batch, Data, sample
 from abrupt_learning.estimators.drop import Drop, find_drop
-from abrupt_learning.model import Hook
 from abrupt_learning.train import Config, build
 from common import experiment
 from common.config import UserError
@@ -110,11 +109,9 @@ class Analysis(experiment.Analysis):
 
 
 @torch.no_grad()
-def predict(model: nn.Module, ids: Tensor, hook: Hook | None = None, chunk: int = 512) -> Tensor:
-    """Predictions (B, N) for ids (B, N), `chunk` matrices at a time; with a hook, in one piece."""
-    if hook is not None:
-        return model(ids, hook)
-    return torch.cat([model(part) for part in ids.split(chunk)])
+def predict(model: nn.Module, ids: Tensor) -> Tensor:
+    """Predictions (B, N) for ids (B, N), 512 matrices at a time."""
+    return torch.cat([model(part) for part in ids.split(512)])
 
 
 def rounded(values: Tensor) -> list:

@@ -56,19 +56,19 @@ def of_seed(trained: Trained, settings: Settings, batch: Batch, seed: int) -> di
         return {way: tested(model) for way, model in ways.items()}
 
     return {
-        "steps": {"pre": trained.milestone(seed, settings.pre), "post": trained.milestone(seed, settings.post)},
         "parents": {"pre": tested(pre), "post": tested(post)},
         "hybrids": {part: hybrids(component(pre, group)) for part, group in PARTS.items()},
     }
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: variance; steps and parents -> pre, post -> step, losses; hybrids -> part -> pre_to_post, post_to_pre (from the
-    donor to the host) -> losses: {values, mean, error} over seeds.
+    """Keys: variance; steps -> milestone; parents -> pre, post, hybrids -> part -> pre_to_post, post_to_pre (from the donor to
+    the host) -> losses: {values, mean, error} over seeds.
     """
     batch = trained.matrices(settings.matrices)
     rows = [of_seed(trained, settings, batch, seed) for seed in trained.seeds]
-    return {"variance": trained.data.variance, **experiment.over_seeds(rows)}
+    steps = trained.milestones([settings.pre, settings.post])
+    return {"variance": trained.data.variance, "steps": steps, **experiment.over_seeds(rows)}
 
 
 def draw(result: dict):

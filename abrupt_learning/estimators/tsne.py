@@ -15,7 +15,7 @@ EXAGGERATION = 12.0
 TINY = torch.finfo(torch.float64).eps
 
 
-def affinities(X: Tensor, perplexity: float, rounds: int = 64) -> Tensor:
+def affinities(X: Tensor, perplexity: float) -> Tensor:
     """Conditional affinities p(j|i) (..., N, N) of points X (..., N, d); rows sum to 1, p(i|i) = 0.
 
     Each row's Gaussian is widened or narrowed by bisection until the row's entropy is log(perplexity).
@@ -24,7 +24,7 @@ def affinities(X: Tensor, perplexity: float, rounds: int = 64) -> Tensor:
     squares = squares / squares.mean((-2, -1), keepdim=True).clamp_min(TINY)
     squares.diagonal(dim1=-2, dim2=-1).fill_(math.inf)
     low, high = torch.full_like(squares[..., :1], -30.0), torch.full_like(squares[..., :1], 30.0)
-    for _ in range(rounds):
+    for _ in range(64):
         middle = (low + high) / 2
         P = torch.softmax(-squares * middle.exp(), -1)
         too_wide = torch.special.entr(P).sum(-1, keepdim=True) > math.log(perplexity)
