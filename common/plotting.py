@@ -118,6 +118,15 @@ def _band(values) -> tuple[float, float]:
     return mean - error, mean + error
 
 
+def each_seed(ax, x, ys, label: str, color: str) -> None:
+    """Every seed as a line of its own: where seeds fall at different steps, their mean falls as none of them does.
+
+    x: (points,). ys: (seeds, points). The first carries the label.
+    """
+    for number, row in enumerate(np.atleast_2d(np.asarray(ys, dtype=float))):
+        ax.plot(x, row, color=color, linewidth=1.2, alpha=0.85, label=label if number == 0 else None)
+
+
 def seed_dots(ax, groups: dict[str, list], color: str = INK, label: str | None = None):
     """A dot per seed for each group, side by side, over a dash at their mean, which carries the label.
 

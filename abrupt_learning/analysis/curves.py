@@ -39,10 +39,10 @@ def analyse(trained: Trained, settings: Settings) -> dict:
 
 
 def draw(result: dict, quantity: str = "L_mask / Var"):
-    """The curves against the step, every seed thin under the mean."""
+    """The curves against the step, a line per seed."""
     fig, ax = plotting.axes(width=4.5, height=2.8)
     for color, (name, run) in zip(plotting.COLORS, result["runs"].items(), strict=False):
-        plotting.seed_lines(ax, run["steps"], run["curves"], label=name.replace("_", " "), color=color)
+        plotting.each_seed(ax, run["steps"], run["curves"], label=name.replace("_", " "), color=color)
     ax.axhline(1, color=plotting.GREY, ls="--", lw=0.8)
     ax.set(xlabel="step", ylabel=quantity, ylim=(0, 1.3))
     ax.legend()

@@ -52,7 +52,7 @@ def draw(result: dict):
     for ax, scale in zip(axs, ("linear", "log"), strict=True):
         for name, (label, concept) in CURVES.items():
             color = plotting.PALETTE[concept]
-            plotting.seed_lines(ax, result["steps"], result["curves"][name], label=label, color=color)
+            plotting.each_seed(ax, result["steps"], result["curves"][name], label=label, color=color)
         for level in result["levels"].values():
             ax.axhline(level, color=plotting.GREY, ls="--", lw=0.8)
         for half in result["drop"]["half"]["values"]:
@@ -63,7 +63,7 @@ def draw(result: dict):
     axs[0].set_ylabel("mean squared error")
     for name, text in (("loss_masked", "Var"), ("loss", "p Var")):
         axs[0].text(1.01, result["levels"][name], text, transform=axs[0].get_yaxis_transform(), va="center")
-    axs[0].legend(loc="center right")
+    axs[0].legend(loc="center left")
     return fig
 
 

@@ -184,3 +184,10 @@ def test_colours_differ_for_every_kind_of_colour_vision(vision):
 def test_ordered_colours_rise_in_lightness():
     lightness = [lab(color, "all cones")[0] for color in plotting.ordered(6)]
     assert min(np.diff(lightness)) > 5
+
+
+def test_each_seed_is_a_line_and_only_the_first_has_the_label():
+    fig, ax = plotting.axes()
+    plotting.each_seed(ax, [0, 1, 2], [[1, 2, 3], [3, 2, 1]], "loss", plotting.BLUE)
+    assert [list(line.get_ydata()) for line in ax.lines] == [[1, 2, 3], [3, 2, 1]]
+    assert ax.get_legend_handles_labels()[1] == ["loss"]
