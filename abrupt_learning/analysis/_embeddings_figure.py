@@ -44,7 +44,7 @@ def _permute(ax, result: dict) -> None:
         dots = {label: row[f"loss_{kind}"]["values"] for label, row in rows.items()}
         plotting.seed_dots(ax, dots, plotting.PALETTE[kind], kind)
     ax.axhline(result["variance"], color=plotting.GREY, ls="--", lw=0.8, label="predicting 0")
-    ax.tick_params(axis="x", labelsize=6)
+    ax.tick_params(axis="x", labelsize=6, rotation=30)
     ax.set(yscale="log", xlabel="positions permuted", ylabel="MSE")
     ax.legend(loc="lower right", bbox_to_anchor=(1.02, 1.0), ncols=3, fontsize=6, columnspacing=0.8, handlelength=0.8)
 

@@ -69,7 +69,7 @@ def draw(result: dict):
     for level, name in zip(result["levels"], ("marginal entropy", "observed cells copied"), strict=True):
         left.axhline(level, color=plotting.GREY, ls="--", lw=0.8)
         left.text(0.99, 1.004 * level, name, transform=left.get_yaxis_transform(), ha="right", va="bottom")
-    left.set(xlabel="step", ylabel="cross-entropy (nats)", ylim=(0.9 * result["levels"][1], 1.2 * result["levels"][0]))
+    left.set(xlabel="step", ylabel="cross-entropy (nats)", ylim=(0.8 * result["levels"][1], 1.2 * result["levels"][0]))
     for color, (kind, label) in zip(plotting.COLORS, KINDS.items(), strict=False):
         plotting.seed_lines(right, result["test_steps"], result["accuracy"][kind], label=label, color=color)
     right.set(xlabel="step", ylabel="greedy token accuracy", ylim=(0, 1.02))
