@@ -1,5 +1,11 @@
 """A finished smoke study of every paper, made once."""
 
+import os
+
+# Before torch is imported, and for the processes that tests start: threads of runs this small only wait for each other, and on
+# a busy machine for minutes.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 from pathlib import Path
 
 import pytest
