@@ -1,7 +1,8 @@
 """Read a run back: its cells, their curves per seed, the times of grokking, and models at any checkpoint."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import Self
 
 import numpy as np
 from torch import Tensor
@@ -11,10 +12,13 @@ from common.config import UserError
 from common.replicas import pick
 from layernorm_grok.data import split
 from layernorm_grok.estimators import times
-from layernorm_grok.grid import Cell, build, cells
+from layernorm_grok.grid import Cell, borrowed, build, cells
 from layernorm_grok.model import Transformer
 from layernorm_grok.placement import Placement
 from layernorm_grok.train import Config
+
+DECISIVE = ("data", "model", "train", "seeds", "precision")
+"""What decides with a cell what a replica does."""
 
 
 class Trained(experiment.Trained):
@@ -26,9 +30,39 @@ class Trained(experiment.Trained):
     """Step and weights of the checkpoint read last."""
 
     @cached_property
-    def cells(self) -> dict[str, Cell]:
-        """Every cell of the grid by name, in order."""
+    def own(self) -> dict[str, Cell]:
+        """Every cell that this run has trained by name, in order of the grid."""
         return {cell.name: cell for cell in cells(self.config.grid)}
+
+    @cached_property
+    def cells(self) -> dict[str, Cell]:
+        """Every cell by name, in order of the grid, or of their values where some are borrowed."""
+        lent = borrowed(self.config.grid)
+        every = self.own | lent
+        return dict(sorted(every.items(), key=lambda item: float(item[0].partition("=")[2]))) if lent else every
+
+    def trained_in(self, name: str) -> tuple[Self, str]:
+        """The run that has trained a cell, this one or the one it borrows from, and the cell's name there.
+
+        Raises UserError for an unknown cell, and where the other run has not trained just this.
+        """
+        cell = self.cell(name)
+        return (self, name) if name in self.own else self._lenders[cell]
+
+    @cached_property
+    def _lenders(self) -> dict[Cell, tuple[Self, str]]:
+        lenders = {}
+        for name, cell in borrowed(self.config.grid).items():
+            run, _, there = self.config.grid.borrow[name].partition("/")
+            lender = self.sibling(run)
+            alike = all(getattr(lender.config, key) == getattr(self.config, key) for key in DECISIVE)
+            if not alike or replace(lender.cell(there), name=name) != cell:
+                raise UserError(
+                    f"found {there} of {lender.run.path} with other settings than {name} of {self.run.path}, which borrows it; "
+                    "expected the same: train both anew"
+                )
+            lenders[cell] = lender, there
+        return lenders
 
     def cell(self, name: str) -> Cell:
         """The cell of that name; raises UserError with the names there are."""
@@ -41,8 +75,8 @@ class Trained(experiment.Trained):
 
     def curves(self, name: str, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (T,) and a metric per seed (S, T) of a cell, NaN after a replica stopped."""
-        self.cell(name)
-        rows = self.metrics[self.metrics["cell"] == name]
+        run, name = self.trained_in(name)
+        rows = run.metrics[run.metrics["cell"] == name]
         table = rows.pivot(index="step", columns="seed", values=key).reindex(columns=self.seeds)
         return table.index.to_numpy(), table.to_numpy(dtype=float).T
 
@@ -55,21 +89,22 @@ class Trained(experiment.Trained):
         return times.conventions(steps, train_loss, test_loss, test_accuracy, t_train)
 
     def replica(self, name: str, seed: int) -> int:
-        """Number of a replica in the grid; raises UserError for an unknown cell or seed."""
-        self.cell(name)
+        """Number of a replica in the grid of the run that has trained it; raises UserError for an unknown cell or seed."""
+        run, name = self.trained_in(name)
         if seed not in self.seeds:
             raise UserError(f"found no seed {seed} in {self.run.path}, expected one of {self.seeds}")
-        return list(self.cells).index(name) * len(self.seeds) + self.seeds.index(seed)
+        return list(run.own).index(name) * len(self.seeds) + self.seeds.index(seed)
 
     def last_step(self, name: str, seed: int) -> int:
         """Checkpoint that holds the last weights of a replica: the last of the run, or the first after it stopped."""
-        rows = self.metrics[(self.metrics["cell"] == name) & (self.metrics["seed"] == seed)]
-        return min((s for s in self.steps if s >= rows["step"].max()), default=self.steps[-1])
+        run, name = self.trained_in(name)
+        rows = run.metrics[(run.metrics["cell"] == name) & (run.metrics["seed"] == seed)]
+        return min((s for s in run.steps if s >= rows["step"].max()), default=run.steps[-1])
 
     def checkpoints_of(self, name: str, seed: int) -> list[int]:
         """Steps at which a replica's weights were kept, up to where it stopped."""
         last = self.last_step(name, seed)
-        return [s for s in self.steps if s <= last]
+        return [s for s in self.trained_in(name)[0].steps if s <= last]
 
     def weights(self, step: int) -> dict[str, Tensor]:
         """Stacked weights of a checkpoint, name -> (kept, ...); the one read last is kept in memory."""
@@ -79,11 +114,11 @@ class Trained(experiment.Trained):
 
     def model(self, name: str, seed: int, step: int) -> Transformer:
         """A replica's model at a checkpoint (after it stopped: as it stopped), in evaluation mode, without gradients."""
-        number, step = self.replica(name, seed), min(step, self.last_step(name, seed))
-        stacked = self.weights(step)
-        row = stacked["replicas"].tolist().index(number)
-        norms = set().union(*(Placement.parse(c.placement).norms for c in self.cells.values()))
-        model = build(self.config, self.cell(name), seed, norms)
+        run, there = self.trained_in(name)
+        stacked = run.weights(min(step, self.last_step(name, seed)))
+        row = stacked["replicas"].tolist().index(self.replica(name, seed))
+        norms = set().union(*(Placement.parse(c.placement).norms for c in run.own.values()))
+        model = build(run.config, run.cell(there), seed, norms)
         model.load_state_dict(pick({k: v for k, v in stacked.items() if k != "replicas"}, row))
         return model.to(self.device).requires_grad_(False).eval()
 

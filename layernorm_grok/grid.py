@@ -1,7 +1,8 @@
 """A grid of runs in one process: seeds x placements x alpha x eta x lambda, each point a replica of one stack."""
 
 import itertools
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import torch
@@ -37,6 +38,9 @@ class Grid:
     """Strength of the effective-rank term in the loss, from train.er_start on."""
     init_scale: list[float] = field(default_factory=lambda: [1.0])
     """Factor on every initial parameter, gains of norms included."""
+    borrow: dict[str, str] = field(default_factory=dict)
+    """Cells of a sweep over one axis that another run of the study trains; name here: run/name there, as in
+    {lr=0.004: wd_sweep/weight_decay=1}."""
 
     def __post_init__(self):
         for axis in AXES:
@@ -51,6 +55,7 @@ class Grid:
                 raise ValueError(f"grid.{axis} is {getattr(self, axis)}; expected values of 0 or more")
         if self.lr_reference is not None and self.lr_reference <= 0:
             raise ValueError(f"grid.lr_reference is {self.lr_reference}; expected a value above 0")
+        self._check_borrowed()
         structures = {Placement.parse(text).structure for text in self.placement}
         if len(structures) > 1:
             raise ValueError(
@@ -58,8 +63,23 @@ class Grid:
                 "expected placements that differ in q, k, v and mlp alone, and a run for each other"
             )
 
+    def _check_borrowed(self):
+        swept = [axis for axis in AXES if len(getattr(self, axis)) > 1]
+        own = {cell.name for cell in cells(self)} if self.borrow else {}
+        for name, source in self.borrow.items():
+            axis, _, value = name.partition("=")
+            wrong = swept != [axis] or axis not in NUMBERS or not re.fullmatch(r"[\d.e+-]+", value) or "/" not in source
+            if wrong or name in own:
+                raise ValueError(
+                    f"grid.borrow is {self.borrow}, and {', '.join(swept) or 'nothing'} varies; expected further values of one "
+                    "axis of numbers that varies, such as {lr=0.004: wd_sweep/weight_decay=1}"
+                )
+        borrowed(self)
+
 
 AXES = ("placement", "alpha", "lr", "lr_rule", "weight_decay", "decay_rule", "er_strength", "init_scale")
+NUMBERS = ("alpha", "lr", "weight_decay", "er_strength", "init_scale")
+"""Axes whose values are numbers."""
 
 
 @dataclass(frozen=True)
@@ -94,6 +114,16 @@ def cells(grid: Grid) -> list[Cell]:
         name = " ".join(p[axis] if axis == "placement" else f"{axis}={_text(p[axis])}" for axis in varied)
         decay = decays[p["decay_rule"]]
         made.append(Cell(name, p["placement"], p["alpha"], lr, decay, p["er_strength"], p["init_scale"]))
+    return made
+
+
+def borrowed(grid: Grid) -> dict[str, Cell]:
+    """Name -> cell of what the grid leaves to other runs, as it would have made it."""
+    made = {}
+    for name in grid.borrow:
+        axis, _, value = name.partition("=")
+        point = {axis: [float(value)], "lr_reference": grid.lr_reference or grid.lr[0], "borrow": {}}
+        made[name] = replace(cells(replace(grid, **point))[0], name=name)
     return made
 
 

@@ -4,11 +4,13 @@ import importlib
 
 import numpy as np
 import pytest
+import torch
 
 from common import config
 from common.config import UserError
 from layernorm_grok.analysis._lives import along, from_on, looked_at
 from layernorm_grok.evaluate import Probe, Trained
+from layernorm_grok.grid import Grid
 from layernorm_grok.losses import cross_entropy
 from layernorm_grok.train import Config, main
 from tests.layernorm_grok.conftest import SMOKE
@@ -44,6 +46,51 @@ def test_a_stopped_replica_is_as_it_stopped_and_its_curve_ends(tmp_path):
     right = (model(rows).logits.argmax(1) == trained.targets[rows]).float().mean()
     assert float(right) == pytest.approx(row[list(steps).index(end)], abs=1e-6)
     assert trained.checkpoints_of(cell, seed)[-1] == last
+
+
+SWEEP = {"grid.placement": '["off"]', "grid.lr": "[4e-3]", "seeds": "[0, 1]", "device": "cpu", "train.steps": "20"}
+
+
+def trained_sweep(root, name, **grid):
+    values = SWEEP | {"root": str(root), "name": name} | {f"grid.{key}": value for key, value in grid.items()}
+    settings = config.parse(Config, [f"--config={SMOKE}", *flags(values)])
+    main(settings)
+    return Trained(settings.folder, "cpu")
+
+
+def test_a_borrowed_cell_is_the_one_that_the_sweep_would_have_trained(tmp_path):
+    trained_sweep(tmp_path, "decays", weight_decay="[0.5, 1.0]")
+    rule = {"decay_rule": "[constant_product]", "lr_reference": "4e-3"}
+    whole = trained_sweep(tmp_path, "whole", lr="[2e-3, 4e-3, 8e-3]", **rule)
+    lent = trained_sweep(tmp_path, "lent", lr="[2e-3, 8e-3]", borrow='{"lr=0.004": "decays/weight_decay=1"}', **rule)
+    assert list(lent.cells.items()) == list(whole.cells.items())
+    assert list(lent.own) == ["lr=0.002", "lr=0.008"]
+    for name in whole.cells:
+        for key in ("test_loss", "update_norm", "train_accuracy"):
+            for ours, theirs in zip(lent.curves(name, key), whole.curves(name, key), strict=True):
+                assert np.array_equal(ours, theirs)
+        assert lent.checkpoints_of(name, 1) == whole.checkpoints_of(name, 1)
+        ours, theirs = (run.model(name, 1, 20).state_dict() for run in (lent, whole))
+        assert all(torch.equal(ours[key], theirs[key]) for key in ours)
+
+
+def test_a_cell_borrowed_from_a_run_with_other_settings_is_told(tmp_path):
+    trained_sweep(tmp_path, "decays", weight_decay="[0.5, 1.0]", lr="[2e-3]")
+    lent = trained_sweep(tmp_path, "lent", alpha="[0.5, 1.5]", borrow='{"alpha=1": "decays/weight_decay=1"}')
+    with pytest.raises(UserError, match="weight_decay=1 of .*decays with other settings than alpha=1 of .*lent"):
+        lent.curves("alpha=1", "test_loss")
+    for there in ("decays/weight_decay=3", "nowhere/weight_decay=1"):
+        lent = trained_sweep(tmp_path, there[:3], alpha="[0.5, 1.5]", borrow=f'{{"alpha=1": "{there}"}}')
+        with pytest.raises(UserError, match="found no"):
+            lent.curves("alpha=1", "test_loss")
+
+
+@pytest.mark.parametrize(
+    "borrow", [{"lr=0.002": "a/b"}, {"alpha=1": "a/b"}, {"lr=x": "a/b"}, {"lr=-1": "a/b"}, {"lr=1": "a"}]
+)
+def test_what_cannot_be_borrowed_is_told(borrow):
+    with pytest.raises(ValueError, match="expected"):
+        Grid(lr=[2e-3, 8e-3], borrow=borrow)
 
 
 def test_wrong_questions_are_told(smoke_run, tmp_path):
