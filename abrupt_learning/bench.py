@@ -3,6 +3,8 @@
 python abrupt_learning/bench.py          prints a table, writes results/abrupt_learning/bench.json
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from abrupt_learning.model import Model
 from abrupt_learning.train import Config, State, step
 from common import bench, config
 from common.device import setup
+from common.limits import Count, Place, Threads
 
 HERE = Path(__file__).parent
 GAP = 1e-5
@@ -26,11 +29,11 @@ GAP = 1e-5
 class Bench:
     """What is measured, and where the rows go."""
 
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads of both sides; 0 leaves the machine's own choice."""
-    rounds: int = 15
+    rounds: Count = 15
     """Timed rounds of each pair."""
-    out: str = "results/abrupt_learning/bench.json"
+    out: Place = "results/abrupt_learning/bench.json"
     """Where the rows go."""
 
 

@@ -5,6 +5,8 @@
 Sentences, numbers and bounds stand in analysis/<experiment>.py.
 """
 
+import common.process  # noqa: F401
+
 from common import publish
 from common.claims import Paper, collect
 

@@ -6,46 +6,47 @@ integers throughout: k = round(10^precision x), so that no value ever lands on i
 
 import math
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor
 
+from common.limits import Distinct, Length, Range, Share
+
 MASK = 0
+Side = Annotated[int, Range(1, 1000)]
+Size = Annotated[list[Side], Length(2)]
+Factor = Annotated[float, Range(-1e6, 1e6)]
 
 
 @dataclass
 class Data:
     """Law of the matrices, of what is hidden, and of the tokens."""
 
-    sizes: list[list[int]] = field(default_factory=lambda: [[7, 7]])
+    sizes: Annotated[list[Size], Distinct(1)] = field(default_factory=lambda: [[7, 7]])
     """Matrix sizes [rows, columns]; with several, each step draws one of them uniformly (a mixture)."""
-    rank: int = 2
+    rank: Annotated[int, Range(1, 1000)] = 2
     """Rank r of the product U V^T."""
     law: Literal["uniform", "gaussian", "laplace"] = "uniform"
     """Law of the factor entries: uniform on [low, high], scale * N(0, 1), or Laplace(0, scale)."""
-    low: float = -1.0
+    low: Factor = -1.0
     """Lower end of the uniform law. 0 gives the non-centred control."""
-    high: float = 1.0
+    high: Factor = 1.0
     """Upper end of the uniform law."""
-    scale: float = 1.0
+    scale: Annotated[float, Range(0, 1e6, without=(0,))] = 1.0
     """Standard deviation of the Gaussian law; scale b of the Laplace law."""
-    precision: int = 2
+    precision: Annotated[int, Range(0, 6)] = 2
     """Decimals kept."""
-    limit: float = 10.0
+    limit: Annotated[float, Range(0, 1e6, without=(0,))] = 10.0
     """The vocabulary covers [-limit, limit]; entries beyond are clamped, and counted."""
-    p_mask: float = 0.3
+    p_mask: Share = 0.3
     """Probability that an entry is hidden."""
     mask: Literal["bernoulli", "exact", "coherent"] = "bernoulli"
-    """Independent entries; exactly int(p N) entries; or exactly that many, a share `coherence` of them the most coherent."""
-    coherence: float = 0.0
+    """Independent entries; exactly p N, rounded down; or as many, a share `coherence` of them the most coherent."""
+    coherence: Share = 0.0
     """Share tau of hidden entries placed at the largest local coherence (mask: coherent)."""
 
     def __post_init__(self):
-        if not 0 <= self.p_mask <= 1:
-            raise ValueError(f"data.p_mask is {self.p_mask}; expected a probability between 0 and 1")
-        if any(len(s) != 2 or min(s) < 1 for s in self.sizes) or not self.sizes:
-            raise ValueError(f"data.sizes is {self.sizes}; expected a list of [rows, columns], such as [[7, 7]]")
         if self.high <= self.low:
             raise ValueError(f"data.low {self.low} is not below data.high {self.high}")
 
@@ -68,7 +69,11 @@ class Data:
     def share(self) -> float:
         """Share of entries hidden in a matrix of the first size: p_mask, or the whole number of entries it comes to."""
         cells = math.prod(self.sizes[0])
-        return self.p_mask if self.mask == "bernoulli" else int(self.p_mask * cells) / cells
+        return self.p_mask if self.mask == "bernoulli" else self.hidden(cells) / cells
+
+    def hidden(self, cells: int) -> int:
+        """Entries hidden of so many where their number is exact: p_mask of them, rounded down (29 of 100 at 0.29)."""
+        return math.floor(round(self.p_mask * cells, 6))
 
     @property
     def variance(self) -> float:
@@ -123,7 +128,7 @@ def _observed(data: Data, U: Tensor, V: Tensor, generator: Generator) -> Tensor:
     noise = torch.rand(batch, cells, generator=generator, device=U.device)
     if data.mask == "bernoulli":
         return noise > data.p_mask
-    hidden = int(data.p_mask * cells)
+    hidden = data.hidden(cells)
     biased = round(data.coherence * hidden) if data.mask == "coherent" else 0
     if biased:
         top = local_coherence(U, V).topk(biased, dim=1).indices
@@ -150,8 +155,12 @@ def sample(data: Data, batch: int, generator: Generator, size: list[int] | None 
 
 
 def from_values(values: Tensor, observed: Tensor, data: Data) -> Batch:
-    """The batch of given real matrices (B, N), rounded to `precision` and clamped to the vocabulary."""
-    k = (values * 10**data.precision).round().long().clamp(-data.half, data.half)
+    """The batch of given real matrices (B, N), rounded to `precision` and clamped to the vocabulary.
+
+    An infinite value is an end of the vocabulary; NaN raises RuntimeError.
+    """
+    torch._assert_async(~values.isnan().any(), "found NaN among the entries, expected numbers")
+    k = (values * 10**data.precision).round().clamp(-data.half, data.half).long()
     return Batch(tokens(k, observed, data.half), k / 10**data.precision, observed)
 
 

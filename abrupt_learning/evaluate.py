@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +14,7 @@ from abrupt_learning.train import Config, build
 from common import experiment
 from common.config import UserError
 from common.device import generator
+from common.limits import Place, Range
 from common.replicas import pick
 
 MILESTONES = {"first": 1 / 15, "early": 4 / 15, "middle": 10 / 15, "before": 14 / 15, "after": 16 / 15, "late": 20 / 15}
@@ -98,13 +100,17 @@ def seed_losses(models: list[nn.Module], batch: Batch) -> dict:
     return experiment.over_seeds([losses(predict(model, batch.ids), batch) for model in models])
 
 
+Matrices = Annotated[int, Range(1, 10**7)]
+"""How many matrices an experiment draws."""
+
+
 @dataclass
 class Analysis(experiment.Analysis):
     """Settings that every experiment has."""
 
     READS = Trained
 
-    run: str = "runs/abrupt_learning/quick/main"
+    run: Place = "runs/abrupt_learning/quick/main"
     """Run folder to analyse."""
 
 

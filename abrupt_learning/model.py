@@ -13,13 +13,14 @@ import math
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 from abrupt_learning.data import MASK
+from common.limits import Range
 from common.replicas import embedding, layer_norm, linear
 
 Hook = Callable[[str, int, Tensor], Tensor]
@@ -43,21 +44,21 @@ class Model:
 
     kind: Literal["bert", "gpt"] = "bert"
     """Encoder that regresses cells (BERT), or decoder that writes them out token by token (GPT)."""
-    hidden_size: int = 768
+    hidden_size: Annotated[int, Range(1, 10**5)] = 768
     """Width d."""
-    n_layer: int = 4
+    n_layer: Annotated[int, Range(1, 1000)] = 4
     """Number of layers."""
-    n_head: int = 8
+    n_head: Annotated[int, Range(1, 10**4)] = 8
     """Attention heads per layer; they divide hidden_size."""
-    mlp_ratio: int = 4
+    mlp_ratio: Annotated[int, Range(1, 100)] = 4
     """Width of the feed-forward layer over hidden_size."""
-    init_std: float = 0.02
+    init_std: Annotated[float, Range(0, 100, without=(0,))] = 0.02
     """Standard deviation of the normal init of tables and matrices."""
     mask_embedding: Literal["zero", "learned"] = "zero"
     """The mask token's row: the zero vector for ever (the authors' padding index), or trained."""
     attention: Literal["softmax", "linear"] = "softmax"
     """GPT only. linear: scores q k / sqrt(d_head), causal, neither softmax nor division by length."""
-    positions: int = 0
+    positions: Annotated[int, Range(0, 10**6)] = 0
     """BERT only: rows of the position table; 0: as many as the cells trained on. The authors have 512."""
 
     def __post_init__(self):

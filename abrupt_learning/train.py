@@ -6,12 +6,14 @@ One run trains one setting from several seeds at once. Every step draws fresh ma
 unbiased test loss and nothing needs a second forward pass.
 """
 
+import common.process  # noqa: F401
+
 import math
 import sys
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import product
-from typing import Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Generator, Tensor
@@ -22,6 +24,7 @@ from abrupt_learning.model import GROUPS, Bert, Model, component
 from common import checkpoint, config, experiment
 from common.config import UserError
 from common.device import autocast, generator, graphed
+from common.limits import Count, Decay, Distinct, Natural, Place, Rate
 from common.progress import Progress, stop_signal
 from common.replicas import Replicas, pick
 from common.run import Run
@@ -31,40 +34,34 @@ from common.run import Run
 class Train:
     """The loop: its optimiser, what is kept and when."""
 
-    steps: int = 50_000
+    steps: Count = 50_000
     """Optimiser steps."""
-    batch_size: int = 256
+    batch_size: Count = 256
     """Fresh matrices per step and seed."""
-    lr: float = 1e-4
+    lr: Rate = 1e-4
     """Adam's learning rate, constant after the warm-up."""
-    warmup: int = 0
+    warmup: Natural = 0
     """Steps of linear warm-up."""
-    beta1: float = 0.9
+    beta1: Decay = 0.9
     """Adam's decay of the first moment."""
-    beta2: float = 0.999
+    beta2: Decay = 0.999
     """Adam's decay of the second moment."""
-    log_every: int = 50
+    log_every: Count = 50
     """A row of metrics.jsonl is the mean over this many steps."""
-    save_every: int = 1000
+    save_every: Count = 1000
     """Steps between checkpoints; the last step always makes one."""
-    save_at: list[int] = field(default_factory=list)
+    save_at: list[Natural] = field(default_factory=list)
     """Further steps to keep."""
-    evaluate_every: int = 0
+    evaluate_every: Natural = 0
     """Steps between evaluations on fresh matrices: per size in a mixture, by free-running generation for GPT. 0: never."""
-    evaluate_batch: int = 256
+    evaluate_batch: Count = 256
     """Matrices of such an evaluation."""
-    components: list[str] = field(default_factory=lambda: ["all"])
+    components: Annotated[list[Literal[tuple(GROUPS)]], Distinct(1)] = field(default_factory=lambda: ["all"])
     """Parts trained from a fresh start while the rest stays at the final weights of `start_from` (Fig 8), a copy each."""
-    start_from: str | None = None
+    start_from: Place | None = None
     """Finished run that gives the frozen weights; needed for components other than all."""
 
     def __post_init__(self):
-        for key in ("steps", "batch_size", "log_every", "save_every"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"train.{key} is {getattr(self, key)}; expected 1 or more")
-        unknown = sorted(set(self.components) - set(GROUPS))
-        if unknown:
-            raise ValueError(f"train.components has {', '.join(unknown)}; expected some of {', '.join(GROUPS)}")
         if set(self.components) != {"all"} and not self.start_from:
             raise ValueError(
                 "train.components needs a finished run: add --train.start_from runs/abrupt_learning/quick/main"
@@ -81,8 +78,18 @@ class Config(experiment.Training):
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
 
+    def memory(self) -> float:
+        """Bytes that a run needs at least: weights, gradient and moments of all replicas, and what a step keeps of one."""
+        model, data, c = self.model, self.data, self.train
+        d, gpt = model.hidden_size, model.kind == "gpt"
+        tokens = c.batch_size * data.cells * (2 if gpt else 1)
+        block = (4 + 2 * model.mlp_ratio) * d**2
+        weights = (data.vocabulary * (2 if gpt else 1) + max(data.cells, model.positions)) * d + model.n_layer * block
+        kept = model.n_layer * ((8 + 2 * model.mlp_ratio) * d + model.n_head * tokens / c.batch_size)
+        kept += data.rank + (data.vocabulary if gpt else 0)
+        return 4 * (5 * weights * len(self.seeds) * len(c.components) + kept * tokens)
+
     def __post_init__(self):
-        super().__post_init__()
         if 0 < self.model.positions < self.data.cells:
             raise ValueError(
                 f"model.positions is {self.model.positions}; expected 0, or at least the {self.data.cells} cells of a matrix"
@@ -146,14 +153,14 @@ class State:
     sizes: Generator
     """Draws of a mixture's sizes, on the CPU."""
     window: Tensor
-    """Sums (R, metrics) over the steps since the last row of metrics.jsonl."""
+    """Sums and counts (R, metrics, 2) over the steps since the last row of metrics.jsonl."""
 
     @classmethod
     def start(cls, settings: Config, device: torch.device) -> Self:
         """The state before the first step. Raises UserError where `train.start_from` is no run that fits."""
         replicas, labels = replicas_of(settings, device)
         streams = [generator(device, label["seed"], "data") for label in labels]
-        window = torch.zeros(len(replicas), len(METRICS[settings.model.kind]), device=device)
+        window = torch.zeros(len(replicas), len(METRICS[settings.model.kind]), 2, device=device)
         return cls(replicas, labels, streams, generator("cpu", settings.seeds[0], "shapes"), window)
 
     def save(self) -> dict:
@@ -170,10 +177,10 @@ class State:
 
 
 def bert_losses(output: Tensor, target: Tensor, observed: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean squared error over all cells (), and the metrics (4,) from the same forward pass; all inputs (B, N).
+    """Mean squared error over all cells (), and from the same forward pass the sums and counts of the metrics (4, 2).
 
-    L_obs and L_mask are ratios of batch sums (section 3): (N_obs L_obs + N_mask L_mask) / BN = L. A stack of replicas has a
-    leading axis R everywhere.
+    All inputs are (B, N). L_obs and L_mask are ratios of sums (section 3): (N_obs L_obs + N_mask L_mask) / BN = L. A stack of
+    replicas has a leading axis R everywhere.
     """
     cells = (-2, -1)
     error = (output.float() - target).square()
@@ -181,24 +188,29 @@ def bert_losses(output: Tensor, target: Tensor, observed: Tensor) -> tuple[Tenso
     with torch.no_grad():
         shown = observed.float()
         hidden = 1 - shown
-        parts = ((error, shown), (error, hidden), (output.abs(), hidden))
-        means = [(value * kind).sum(cells) / kind.sum(cells) for value, kind in parts]
-    return loss, torch.stack([loss.detach(), *means], -1)
+        parts = ((error, torch.ones_like(shown)), (error, shown), (error, hidden), (output.abs(), hidden))
+        sums = [torch.stack([(value * kind).sum(cells), kind.sum(cells)], -1) for value, kind in parts]
+    return loss, torch.stack(sums, -2)
 
 
 def gpt_losses(logits: Tensor, ids: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean next-token cross-entropy in nats over all 2N targets (), and with it the means over its two halves (3,).
+    """Mean next-token cross-entropy in nats over all 2N targets (), and sums and counts of it and of its two halves (3, 2).
 
     logits: (B, 2N, V), ids: (B, 2N + 1). A stack of replicas has a leading axis R everywhere.
     """
     nats = next_token_losses(logits.float(), ids)
     loss = nats.mean((-2, -1))
-    halves = [half.mean((-2, -1)) for half in nats.detach().tensor_split((nats.shape[-1] // 2,), dim=-1)]
-    return loss, torch.stack([loss.detach(), *halves], -1)
+    with torch.no_grad():
+        parts = (nats, *nats.tensor_split((nats.shape[-1] // 2,), dim=-1))
+        sums = [torch.stack([part.sum((-2, -1)), torch.ones_like(part).sum((-2, -1))], -1) for part in parts]
+    return loss, torch.stack(sums, -2)
 
 
 def objective(settings: Config, model, *inputs: Tensor) -> tuple[Tensor, Tensor]:
-    """Loss and metrics of one replica, or of a stack. inputs: the fields of a Batch for BERT, a sequence's ids for GPT."""
+    """Loss, and sums and counts of the metrics, of one replica or of a stack.
+
+    inputs: the fields of a Batch for BERT, a sequence's ids for GPT.
+    """
     with autocast(inputs[0].device, settings.precision):
         output = model(inputs[0])
     return gpt_losses(output, *inputs) if settings.model.kind == "gpt" else bert_losses(output, *inputs[1:])
@@ -238,16 +250,17 @@ def test(settings: Config, replicas: Replicas) -> list[dict]:
 def fit(settings: Config, run: Run, device: torch.device) -> None:
     """The training loop, from wherever the run stands to its last step. Raises UserError if every replica diverges."""
     c = settings.train
+    if outside := clamped(settings.data, torch.Generator().manual_seed(0)):
+        limit = settings.data.limit
+        print(f"{outside:.2%} of entries are beyond data.limit {limit} and clamped to it", file=sys.stderr)
     state = State.start(settings, device)
     checkpoints = experiment.checkpointer(settings, run)
-    saves = {*checkpoint.linear(c.save_every, c.steps), *c.save_at, c.steps}
+    saves = checkpoint.Schedule(c.save_every, c.steps, c.save_at)
 
     # Resume: the newest whole checkpoint, and the metrics as they stood at that step
-    begin = 0
-    if (latest := checkpoints.latest()) is not None:
-        begin, _, saved = latest
+    begin, saved = experiment.resume(run, checkpoints, first=saves.after(0))
+    if saved:
         state.restore(saved)
-    run.truncate(begin)
 
     update = partial(step, settings, state)
     if len(settings.data.sizes) == 1:
@@ -257,7 +270,8 @@ def fit(settings: Config, run: Run, device: torch.device) -> None:
         for now in range(begin + 1, c.steps + 1):
             update()
             if now % c.log_every == 0 or now == c.steps:
-                rows = (state.window / ((now - 1) % c.log_every + 1)).tolist()
+                # Without a hidden, or a shown, entry in all of these steps there is no mean.
+                rows = (state.window[..., 0] / state.window[..., 1]).tolist()
                 state.window.zero_()
                 for label, row in zip(state.labels, rows, strict=True):
                     run.log(now, **label, **dict(zip(METRICS[settings.model.kind], row, strict=True)))
@@ -267,7 +281,7 @@ def fit(settings: Config, run: Run, device: torch.device) -> None:
                 for label, row in zip(state.labels, test(settings, state.replicas), strict=True):
                     run.log(now, **label, **row)
             if now in saves or stop:
-                checkpoints.save(now, state.replicas.weights(), state.save())
+                experiment.save(run, checkpoints, now, state.replicas.weights(), state.save())
             if stop and now < c.steps:
                 raise KeyboardInterrupt
     bar.close()
@@ -287,10 +301,7 @@ def warn_of_divergence(
 
 
 def main(settings: Config) -> None:
-    """Say how many entries the vocabulary lacks, then train."""
-    if outside := clamped(settings.data, torch.Generator().manual_seed(0)):
-        limit = settings.data.limit
-        print(f"{outside:.2%} of entries are beyond data.limit {limit} and clamped to it", file=sys.stderr)
+    """Train, in the run folder that the settings name."""
     experiment.train(settings, fit)
 
 

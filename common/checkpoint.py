@@ -4,11 +4,14 @@ import hashlib
 import io
 import json
 import pickle
+import re
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as from_safetensors
 from safetensors.torch import save as to_safetensors
 
@@ -16,6 +19,7 @@ from common.config import UserError
 from common.place import MANIFEST, place
 
 WEIGHTS, STATE = "weights.safetensors", "state.pt"
+NAME = re.compile(r"step_\d{8,}")
 PLAIN_TYPES = (int, float, bool, str, bytes, type(None))
 
 
@@ -26,15 +30,20 @@ class BrokenCheckpoint(Exception):
 class Checkpointer:
     """Checkpoints of one run under `folder` (a path or any fsspec address), a folder `step_<step>` each.
 
-    keep_states: how many of the newest keep what a resume needs; the others keep their weights.
+    keep_states: how many of the newest keep what a resume needs; the others keep their weights. owner: names the run in every
+    checkpoint, so that one of another run is not taken for its own; empty: nothing is compared.
     """
 
-    def __init__(self, folder: str | Path, keep_states: int = 2):
+    def __init__(self, folder: str | Path, keep_states: int = 2, owner: str = ""):
         self.place = place(folder)
         self.keep_states = keep_states
+        self.owner = owner
 
-    def save(self, step: int, weights: dict[str, torch.Tensor], state: dict) -> None:
-        """Save the checkpoint of `step`; `state` holds tensors and plain Python values only, else TypeError."""
+    def save(self, step: int, weights: dict[str, torch.Tensor], state: dict, rows: int | None = None) -> None:
+        """Save the checkpoint of `step`; `state` holds tensors and plain Python values only, else TypeError.
+
+        rows: of metrics.jsonl up to this step, which must be on the disk already.
+        """
         _check_plain(state)
         pickled = io.BytesIO()
         torch.save(state, pickled)
@@ -42,20 +51,28 @@ class Checkpointer:
         copies = {name: tensor.detach().to("cpu", copy=True).contiguous() for name, tensor in weights.items()}
         files = {WEIGHTS: to_safetensors(copies), STATE: pickled.getvalue()}
         digests = {name: hashlib.sha256(content).hexdigest() for name, content in files.items()}
-        self.place.write(_name(step), files | {MANIFEST: _manifest(step, digests)})
+        record = {"step": step, "owner": self.owner, "rows": rows, "sha256": digests}
+        self.place.write(_name(step), files | {MANIFEST: _manifest(record)})
         self._drop_old_states()
 
     def steps(self) -> list[int]:
         """Steps that have a checkpoint, in order."""
-        whole = (name for name, files in self.place.files().items() if MANIFEST in files)
+        whole = (name for name, files in self.place.files().items() if MANIFEST in files and NAME.fullmatch(name))
         return sorted(int(name.removeprefix("step_")) for name in whole)
 
-    def latest(self) -> tuple[int, dict[str, torch.Tensor], dict] | None:
-        """(step, weights, state) on the CPU of the newest checkpoint that is whole; those passed over are warned of."""
+    def latest(self, rows: Callable[[int], int] | None = None) -> tuple[int, dict[str, torch.Tensor], dict] | None:
+        """(step, weights, state) on the CPU of the newest checkpoint that is whole; those passed over are warned of.
+
+        rows: step -> rows of metrics.jsonl up to it; a checkpoint that knows of more or fewer is passed over.
+        """
         passed, found = [], None
         for step in reversed(self.steps()):
             try:
                 found = step, self._weights(step), self._state(step)
+                known, there = self._record(step).get("rows"), rows(step) if rows else None
+                if None not in (known, there) and known != there:
+                    found = None
+                    raise BrokenCheckpoint(f"metrics.jsonl has {there} rows up to there, not {known}")
                 break
             except BrokenCheckpoint as error:
                 passed.append(f"{_name(step)} ({error})")
@@ -75,18 +92,28 @@ class Checkpointer:
             raise UserError(f"found {_name(step)} in {self.place} broken ({error}), expected one of {others}") from None
 
     def _weights(self, step: int) -> dict[str, torch.Tensor]:
-        return from_safetensors(self._read(step, WEIGHTS))
+        content = self._read(step, WEIGHTS)
+        try:
+            return from_safetensors(content)
+        except (SafetensorError, ValueError, KeyError):
+            raise BrokenCheckpoint(f"{WEIGHTS} is damaged") from None
 
     def _state(self, step: int) -> dict:
+        content = self._read(step, STATE)
         try:
-            return torch.load(io.BytesIO(self._read(step, STATE)), map_location="cpu", weights_only=True)
+            state = torch.load(io.BytesIO(content), map_location="cpu", weights_only=True)
         except pickle.UnpicklingError:
             raise BrokenCheckpoint(f"{STATE} holds more than tensors and plain values") from None
+        except (RuntimeError, EOFError, ValueError, KeyError, TypeError, AttributeError, IndexError):
+            raise BrokenCheckpoint(f"{STATE} is damaged") from None
+        if not isinstance(state, dict):
+            raise BrokenCheckpoint(f"{STATE} holds no state")
+        return state
 
     def _read(self, step: int, file: str) -> bytes:
         """Content of a file, checked against the manifest."""
         try:
-            digest = self._digests(step).get(file)
+            digest = self._record(step)["sha256"].get(file)
             content = self.place.read(_name(step), file) if digest else None
         except FileNotFoundError:
             raise BrokenCheckpoint(f"{file} is missing") from None
@@ -96,11 +123,18 @@ class Checkpointer:
             raise BrokenCheckpoint(f"checksum of {file} differs")
         return content
 
-    def _digests(self, step: int) -> dict[str, str]:
+    def _record(self, step: int) -> dict:
+        """The checkpoint's manifest, if it is that of this step and of this run."""
         try:
-            return dict(json.loads(self.place.read(_name(step), MANIFEST))["sha256"])
-        except (ValueError, KeyError, TypeError):
+            record = json.loads(self.place.read(_name(step), MANIFEST))
+            digests, written, owner = dict(record["sha256"]), record["step"], record.get("owner", "")
+        except (ValueError, KeyError, TypeError, AttributeError):
             raise BrokenCheckpoint(f"{MANIFEST} is damaged") from None
+        if written != step:
+            raise BrokenCheckpoint(f"it is that of step {written}")
+        if self.owner and owner and owner != self.owner:
+            raise BrokenCheckpoint("it is that of another run, or of other settings")
+        return record | {"sha256": digests}
 
     def _drop_old_states(self) -> None:
         files = self.place.files()
@@ -110,21 +144,31 @@ class Checkpointer:
 
     def _drop_state(self, step: int) -> None:
         try:
-            digests = self._digests(step)
+            record = self._record(step)
         except BrokenCheckpoint:
             # Left as it is for `latest` to name.
             return
-        digests.pop(STATE, None)
+        record["sha256"].pop(STATE, None)
         # The manifest first: a kill in between leaves a stray file, never a checkpoint that looks broken.
-        self.place.replace(_name(step), MANIFEST, _manifest(step, digests))
+        self.place.replace(_name(step), MANIFEST, _manifest(record))
         self.place.remove(_name(step), STATE)
 
 
-def linear(every: int, total: int) -> list[int]:
-    """Steps 0, every, 2 every, ..., and total; raises UserError for every < 1."""
-    if every < 1:
-        raise UserError(f"found a schedule of every {every} steps, expected at least 1")
-    return both(range(0, total + 1, every), [total])
+@dataclass(frozen=True)
+class Schedule:
+    """Steps 0, every, 2 every, ..., and total, and those of `also`; `step in schedule` asks, and no list is made."""
+
+    every: int
+    total: int
+    also: Collection[int] = ()
+
+    def __contains__(self, step: int) -> bool:
+        return step % self.every == 0 or step == self.total or step in self.also
+
+    def after(self, step: int) -> int:
+        """The first one after a step that is before `total`."""
+        later = [(step // self.every + 1) * self.every, self.total, *(other for other in self.also if other > step)]
+        return min(later)
 
 
 def logarithmic(total: int, per_decade: int) -> list[int]:
@@ -132,20 +176,15 @@ def logarithmic(total: int, per_decade: int) -> list[int]:
     if per_decade < 1:
         raise UserError(f"found a schedule of {per_decade} steps a decade, expected at least 1")
     powers = (round(10 ** (k / per_decade)) for k in range(per_decade * len(str(total))))
-    return both((step for step in powers if step < total), [total])
-
-
-def both(*schedules: Iterable[int]) -> list[int]:
-    """Every step of several schedules, sorted, none twice."""
-    return sorted(set().union(*schedules))
+    return sorted({*(step for step in powers if step < total), total})
 
 
 def _name(step: int) -> str:
     return f"step_{step:08d}"
 
 
-def _manifest(step: int, digests: dict[str, str]) -> bytes:
-    return json.dumps({"step": step, "sha256": digests}, indent=1).encode()
+def _manifest(record: dict) -> bytes:
+    return json.dumps(record, indent=1).encode()
 
 
 def _check_plain(value, key: str = "state") -> None:

@@ -7,6 +7,8 @@ A claim stands in the file of the experiment that makes its number. Each of at l
 preset is not meant to reach is "not at this scale". An error in the measuring code stays an error.
 """
 
+import common.process  # noqa: F401
+
 import argparse
 import importlib
 import json
@@ -18,8 +20,8 @@ from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 
 from common import experiment, report
-from common.config import EXIT_MISTAKE, UserError
-from common.plain import plain, write_atomic
+from common.config import UserError, guarded
+from common.plain import plain, read_json, write_atomic
 from common.run import Run
 
 Numbers = list | dict[str, list]
@@ -127,9 +129,15 @@ class Study:
     def result(self, need: str) -> dict:
         """The result "run/name", or "name" of the run main; raises Missing for it, and later for a key it lacks."""
         path = self.file(need, "results", "json")
-        if not path.exists():
+        if not path.is_file():
             raise Missing(f"found no {path}")
-        return json.loads(path.read_text(encoding="utf-8"), object_hook=lambda pairs: _Result(pairs, path))
+        try:
+            result = json.loads(path.read_text(encoding="utf-8"), object_hook=lambda pairs: _Result(pairs, path))
+        except (ValueError, RecursionError):
+            raise Missing(f"found no valid JSON in {path}") from None
+        if not isinstance(result, dict) or not isinstance(result["seeds"], list):
+            raise Missing(f"found no result in {path}")
+        return result
 
     def file(self, need: str, folder: str, suffix: str) -> Path:
         """Where an experiment's file lies, such as figures/loss.png of the run main."""
@@ -253,20 +261,23 @@ def index(root: str | Path = "runs") -> Path:
     paths = sorted(Path(root).glob("*/*/claims.json"))
     if not paths:
         raise UserError(f"found no */*/claims.json in {root}, expected a study; make one with: make repro")
-    studies = [(path.parent, Study(path.parent).preset, json.loads(path.read_text())) for path in paths]
+    mend = "make it anew with that paper's claims.py --study, or delete that file"
+    studies = [(path.parent, Study(path.parent).preset, read_json(path, list, mend)) for path in paths]
+    if bad := [path for path, (_, _, rows) in zip(paths, studies, strict=True) if not _are_rows(rows)]:
+        raise UserError(f"found no claims in {bad[0]}, expected rows with a verdict each; {mend}")
     write_atomic(Path(root) / "index.html", report.index(studies))
     return Path(root) / "index.html"
+
+
+def _are_rows(rows: list) -> bool:
+    return bool(rows) and all(isinstance(row, dict) and {"verdict", "reduced"} <= row.keys() for row in rows)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="?", default="runs", help="folder of all runs (runs)")
-    try:
-        print(index(parser.parse_args(argv).runs))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return EXIT_MISTAKE
-    return 0
+    args = parser.parse_args(argv)
+    return guarded(lambda: print(index(args.runs)))
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 import contextlib
 import ctypes
 import hashlib
+import math
 import os
 import platform
 import re
@@ -13,29 +14,30 @@ import torch
 
 from common.config import UserError
 
-CPU_INFO = Path("/proc/cpuinfo")
+CPU_INFO, MEMORY_INFO = Path("/proc/cpuinfo"), Path("/proc/meminfo")
 PRECISIONS = ("fp32", "tf32", "bf16")
 
 
 def setup(device: str = "auto", precision: str = "fp32", threads: int = 0) -> torch.device:
     """Device to use, after setting the process's precision and CPU threads.
 
-    device: auto (CUDA if there, else the CPU), cpu, cuda or mps. MPS must be asked for: it lacks float64, and models this
-    small run slower on it. threads: 0 leaves PyTorch's choice.
+    device: auto (CUDA if there, else the CPU), cpu, cuda, cuda:1 or mps. MPS must be asked for: it lacks float64, and models
+    this small run slower on it. threads: 0 leaves PyTorch's choice.
     Raises UserError for a device that this machine lacks or an unknown precision.
     """
     if precision not in PRECISIONS:
         raise UserError(f"found precision {precision}, expected one of {', '.join(PRECISIONS)}")
-    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    usable = [name for name, there in available.items() if there]
-    name = ("cuda" if "cuda" in usable else "cpu") if device == "auto" else device
+    cards = [f"cuda:{number}" for number in range(torch.cuda.device_count())] if torch.cuda.is_available() else []
+    usable = [*(["cuda"] if cards else []), *cards, *(["mps"] if torch.backends.mps.is_available() else []), "cpu"]
+    name = ("cuda" if cards else "cpu") if device == "auto" else device
     if name not in usable:
         raise UserError(f"found no {name} device, expected one of {', '.join(usable)}; mend with: --device cpu")
     if threads:
         torch.set_num_threads(threads)
     torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     torch.backends.cudnn.allow_tf32 = precision == "tf32"
-    if name == "cuda":
+    if name.startswith("cuda"):
+        torch.cuda.set_device(torch.device(name).index or 0)
         _repeatable_cuda()
     if name == "cpu":
         _keep_memory()
@@ -59,6 +61,14 @@ def _repeatable_cuda() -> None:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.utils.deterministic.fill_uninitialized_memory = False
     torch.use_deterministic_algorithms(True, warn_only=True)
+
+
+def free_memory(device: torch.device) -> float:
+    """Bytes free on the device, as far as the system tells; infinity where it does not."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    found = re.search(r"MemAvailable:\s*(\d+) kB", MEMORY_INFO.read_text()) if MEMORY_INFO.exists() else None
+    return int(found[1]) * 1024 if found else math.inf
 
 
 def describe(device: torch.device) -> str:

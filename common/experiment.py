@@ -6,24 +6,26 @@ script in its header, and result and figure carry the config's name.
 """
 
 import argparse
+import hashlib
 import math
 import os
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import numpy as np
 import torch
 
 from common import config
-from common.checkpoint import Checkpointer
+from common.checkpoint import Checkpointer, Schedule
 from common.config import UserError
-from common.device import setup
+from common.device import free_memory, setup
+from common.limits import Device, Distinct, Name, Place, Seed, Threads
 from common.mirror import Wandb, mirror
 from common.run import Run
 
@@ -36,31 +38,31 @@ class Training:
 
     PAPER = "paper"
 
-    preset: str = "paper"
+    preset: Name = "paper"
     """Preset the numbers belong to (quick, gpu, paper, ...)."""
-    study: str | None = None
+    study: Name | None = None
     """Folder of the study; the preset's name by default."""
-    name: str | None = None
+    name: Name | None = None
     """Folder of the run inside the study: main by default, or the id of the W&B run where `wandb agent` starts it."""
-    root: str = "runs"
+    root: Place = "runs"
     """Folder of all runs."""
-    checkpoints: str | None = None
+    checkpoints: Place | None = None
     """Where checkpoints go: any fsspec address, such as s3://bucket/prefix; the run folder by default."""
-    seeds: list[int] = field(default_factory=lambda: [0])
+    seeds: Annotated[list[Seed], Distinct(1)] = field(default_factory=lambda: [0])
     """Seeds trained side by side; each has its own initial weights and data."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto, cpu, cuda or mps."""
     precision: Literal["fp32", "tf32", "bf16"] = "fp32"
     """fp32, tf32 matrix products, or bf16 (autocast; the read-out and the loss stay in fp32)."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 leaves the machine's own choice."""
     resume: bool = False
     """Go on with a run that was stopped."""
     wandb: Wandb = field(default_factory=Wandb)
 
-    def __post_init__(self):
-        if not self.seeds or len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds is {self.seeds}; expected at least one, each once, such as [0, 1, 2]")
+    def memory(self) -> float:
+        """Bytes that a run needs at least, a rough lower bound."""
+        return 0.0
 
     @property
     def place(self) -> Path:
@@ -75,14 +77,49 @@ class Training:
 
 
 def checkpointer(settings: Training, run: Run) -> Checkpointer:
-    """The checkpoints of a run, in its folder or under `settings.checkpoints`."""
-    elsewhere = settings.checkpoints and f"{settings.checkpoints.rstrip('/')}/{settings.place.as_posix()}"
-    return Checkpointer(elsewhere or run.path / "checkpoints")
+    """The checkpoints of a run, in its folder or under `settings.checkpoints`; those of another run do not count."""
+    home = run.path / "checkpoints"
+    if settings.checkpoints:
+        # By the names with which it was started: the folder may have been moved since.
+        begun = config.load(type(settings), run.config_path)
+        home = f"{settings.checkpoints.rstrip('/')}/{begun.place.as_posix()}"
+    return Checkpointer(home, owner=hashlib.sha256(run.config_path.read_bytes()).hexdigest()[:16])
+
+
+def resume(run: Run, checkpoints: Checkpointer, first: int) -> tuple[int, dict]:
+    """(step, state) of the newest whole checkpoint whose rows are all in metrics.jsonl, which is cut there; else (0, {}).
+
+    first: step of the first checkpoint. Raises UserError where a run has come further than that, and nothing of it can be used.
+    """
+    latest, come = checkpoints.latest(run.rows), run.last_step
+    if latest is None and (come > first or checkpoints.steps()):
+        raise UserError(
+            f"found metrics up to step {come} in {run.path} and no checkpoint of it that can be used, expected one in "
+            f"{checkpoints.place}; bring them back, or start another: --name NEW (or delete that folder)"
+        )
+    step, _, state = latest or (0, {}, {})
+    run.truncate(step)
+    run.saved = step if latest else None
+    return step, state
+
+
+def save(run: Run, checkpoints: Checkpointer, step: int, weights: dict[str, torch.Tensor], state: dict) -> None:
+    """Save a checkpoint after the rows that it covers have reached the disk."""
+    run.check()
+    run.sync()
+    checkpoints.save(step, weights, state, run.written)
+    run.saved = step
 
 
 def train(settings: Training, fit: Callable[[Training, Run, torch.device], None]) -> None:
     """Open the run folder, train with fit(settings, run, device), close it; a finished run is left as it is."""
+    settings = replace(settings, study=settings.place.parent.name, name=settings.place.name)
     device = setup(settings.device, settings.precision, settings.threads)
+    if settings.memory() > (there := free_memory(device)):
+        raise UserError(
+            f"found settings that need {settings.memory() / 2**30:.3g} GiB or more on {device}, expected at most the "
+            f"{there / 2**30:.3g} GiB that are free; make the model, the data, the batch or the number of seeds smaller"
+        )
     run = Run.create(settings.folder, settings, settings.resume, device=device)
     if run.finished:
         print(f"{run.path} is finished: nothing to do")
@@ -104,6 +141,10 @@ class Trained:
 
     def __init__(self, path: str | Path, device: str = "auto", threads: int = 0):
         self.run = Run.open(path)
+        if (paper := self.run.manifest.get("paper")) not in (None, self.CONFIG.PAPER):
+            raise UserError(
+                f"found a run of {paper} at {path}, expected one of {self.CONFIG.PAPER}; give another --run"
+            )
         self.config = config.load(self.CONFIG, self.run.config_path)
         self.device = setup(device, "fp32", threads)
         self.checkpoints = checkpointer(self.config, self.run)
@@ -114,9 +155,20 @@ class Trained:
 
     @cached_property
     def steps(self) -> list[int]:
-        """Steps with a checkpoint of the schedule and the last one; one that an interruption made is left out."""
+        """Steps with a checkpoint of the schedule and the last one; one that an interruption made is left out.
+
+        Raises UserError where one is not there that the run has made.
+        """
         c, kept = self.config.train, self.checkpoints.steps()
-        return [s for s in kept if s % c.save_every == 0 or s in c.save_at or s in (c.steps, kept[-1])]
+        last = self.run.manifest.get("checkpoint") or max(kept, default=0)
+        schedule = Schedule(c.save_every, c.steps, c.save_at)
+        made = {*range(c.save_every, last + 1, c.save_every), *(s for s in c.save_at if 0 < s <= last), last}
+        if gone := sorted(made - {*kept, 0}):
+            raise UserError(
+                f"found no checkpoint of step {gone[0]} in {self.checkpoints.place}, which this run has made "
+                f"({len(gone)} are gone); bring it back, or train anew under another name: --name NEW"
+            )
+        return [step for step in kept if step in schedule or step == last]
 
     @cached_property
     def metrics(self):
@@ -125,7 +177,7 @@ class Trained:
 
     def sibling(self, name: str) -> Self:
         """Another run of the same study."""
-        return type(self)(self.run.path.parent / name, self.device.type)
+        return type(self)(self.run.path.parent / name, str(self.device))
 
 
 @dataclass
@@ -134,11 +186,11 @@ class Analysis:
 
     READS = Trained
 
-    run: str = "runs/<paper>/quick/main"
+    run: Place = "runs/<paper>/quick/main"
     """Run folder to analyse."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto, cpu, cuda or mps."""
-    threads: int = 0
+    threads: Threads = 0
     """CPU threads; 0 leaves the machine's own choice."""
 
 
@@ -195,7 +247,9 @@ def script_of(paper: str, name: str) -> str:
     """Path of the script that makes the experiment `name`, as the header of its config says; raises UserError."""
     path = ROOT / paper / "configs" / f"{name}.yaml"
     named = re.search(
-        rf"^#.*\b({paper}/analysis/\w+\.py)", path.read_text(encoding="utf-8") if path.is_file() else "", re.M
+        rf"^#.*\b({paper}/analysis/\w+\.py)",
+        path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "",
+        re.M,
     )
     if not named:
         raise UserError(f"found no experiment {name} of {paper}, expected a config {paper}/configs/{name}.yaml")

@@ -12,6 +12,7 @@ import torch
 
 from common.device import describe
 
+ROOT = Path(__file__).parents[1]
 PACKAGES = ("torch", "transformers", "numpy", "cvxpy", "jsonargparse")
 
 
@@ -37,11 +38,13 @@ def _version(name: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    """Answer of git in the folder of this code; None outside a checkout."""
-    command = ["git", *arguments]
+    """Answer of git in the folder of this code; None outside of its own checkout, such as in another repository's .venv."""
+
+    def ask(*words: str) -> str:
+        call = {"cwd": ROOT, "capture_output": True, "text": True, "timeout": 10, "check": True}
+        return subprocess.run(["git", *words], **call).stdout.strip()
+
     try:
-        return subprocess.run(
-            command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10, check=True
-        ).stdout.strip()
+        return ask(*arguments) if os.path.samefile(ask("rev-parse", "--show-toplevel"), ROOT) else None
     except (OSError, subprocess.SubprocessError):
         return None

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from common.config import UserError
+from common.limits import Name
 
 AXES = ("step", "seed", "time")
 
@@ -18,7 +19,7 @@ class Wandb:
 
     mode: Literal["off", "offline", "online"] = "off"
     """off: nothing is imported; offline: files in the run folder; online: needs an account."""
-    project: str = "turning-points"
+    project: Name = "turning-points"
     """Name of the project."""
     backend: Literal["wandb", "trackio"] = "wandb"
     """Which library; trackio keeps its record on this machine."""

@@ -1,5 +1,6 @@
 """Where checkpoints live: a local folder, or any fsspec address (s3://bucket/prefix, memory://, ...)."""
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -20,8 +21,10 @@ class LocalPlace:
 
     def files(self) -> dict[str, set[str]]:
         """Names of the checkpoints, with the files in each."""
+        if self.root.exists() and not self.root.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, "no folder", str(self.root))
         folders = self.root.glob("step_*") if self.root.is_dir() else ()
-        return {folder.name: {file.name for file in folder.iterdir()} for folder in folders}
+        return {folder.name: {file.name for file in folder.iterdir()} for folder in folders if folder.is_dir()}
 
     def read(self, name: str, file: str) -> bytes:
         """Content of one file; raises FileNotFoundError."""

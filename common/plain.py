@@ -11,27 +11,49 @@ import yaml
 
 
 class Loader(yaml.SafeLoader):
-    """YAML as people write it in configs: 1e-3 is a float, None is null, and off is a word (only true and false are bools)."""
+    """YAML as people write it in configs: 1e-3 is a float, 010 is ten, None is null, off and 2026-01-02 are words, and a key
+    that stands twice is an error."""
+
+    def compose_mapping_node(self, anchor):
+        node, known = super().compose_mapping_node(anchor), set()
+        for key, _ in node.value:
+            if isinstance(key, yaml.ScalarNode) and key.value in known and key.value != "<<":
+                raise yaml.YAMLError(f"{key.value} stands twice, again in line {key.start_mark.line + 1}")
+            known.add(key.value if isinstance(key, yaml.ScalarNode) else None)
+        return node
 
 
 class Dumper(yaml.SafeDumper):
-    """Quotes the strings that Loader would take for a float or null."""
+    """Quotes the strings that Loader would take for something else."""
 
+
+SCALARS = {
+    "null": ("(~|null|Null|NULL|None|)$", ["~", "n", "N", ""]),
+    "bool": ("(true|True|false|False)$", "tTfF"),
+    "int": (r"[-+]?\d[\d_]*$", "-+0123456789"),
+    "float": (
+        r"([-+]?(\d[\d_]*\.[\d_]*|\.\d[\d_]*|\d+(?=[eE]))([eE][-+]?\d+)?|[-+]?\.(inf|Inf|INF)|\.(nan|NaN|NAN))$",
+        "-+.0123456789",
+    ),
+    "merge": ("<<$", "<"),
+}
+"""What a word without quotes may be, as in YAML 1.2, and the letters with which it begins."""
 
 for _class in (Loader, Dumper):
-    _class.yaml_implicit_resolvers = {
-        first: [(tag, pattern) for tag, pattern in resolvers if tag != "tag:yaml.org,2002:bool"]
-        for first, resolvers in _class.yaml_implicit_resolvers.items()
-    }
-    _class.add_implicit_resolver("tag:yaml.org,2002:bool", re.compile("(?:true|True|false|False)$"), list("tTfF"))
-    _exponent = re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$")
-    _class.add_implicit_resolver("tag:yaml.org,2002:float", _exponent, list("-+0123456789"))
-    _class.add_implicit_resolver("tag:yaml.org,2002:null", re.compile("None$"), ["N"])
+    _class.yaml_implicit_resolvers = {}
+    for _name, (_pattern, _first) in SCALARS.items():
+        _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(_pattern), list(_first))
+Loader.add_constructor(
+    "tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node).replace("_", ""))
+)
 
 
 def from_yaml(text: str):
     """Values of a YAML text; raises yaml.YAMLError."""
-    return yaml.load(text, Loader=Loader)
+    try:
+        return yaml.load(text, Loader=Loader)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise yaml.YAMLError(f"no such value: {error}") from None
 
 
 def to_yaml(values) -> str:
@@ -61,6 +83,21 @@ def plain(value):
         return plain(value.tolist())
     if isinstance(value, float) and not math.isfinite(value):
         return None
+    return value
+
+
+def read_json(path: str | Path, kind: type, mend: str):
+    """Content of a JSON file, a dict or a list as `kind` says; raises UserError, which ends in `mend`, for anything else."""
+    from common.config import UserError
+
+    try:
+        value = json.loads(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"found no readable {path} ({error.strerror}), expected a JSON file; {mend}") from None
+    except (ValueError, RecursionError):
+        raise UserError(f"found no valid JSON in {path}, expected a {kind.__name__}; {mend}") from None
+    if not isinstance(value, kind):
+        raise UserError(f"found {type(value).__name__} in {path}, expected a {kind.__name__}; {mend}")
     return value
 
 

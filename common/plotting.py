@@ -69,7 +69,8 @@ STYLE = {
 
 
 def style() -> None:
-    """Make the house style the default for what is drawn from here on."""
+    """Make the house style the default for what is drawn from here on, whatever a matplotlibrc says."""
+    matplotlib.rcdefaults()
     matplotlib.rcParams.update(STYLE)
 
 

@@ -8,6 +8,9 @@ import time
 from tqdm import tqdm
 
 SECONDS_BETWEEN_LINES = 10.0
+_STOPS = ("SIGINT", "SIGTERM", "SIGHUP", "SIGUSR1", "SIGUSR2")
+STOP_SIGNALS = tuple(getattr(signal, name) for name in _STOPS if hasattr(signal, name))
+"""What asks to stop, where the platform has it: a person, a supervisor, a closed terminal, a cluster before the time is up."""
 
 
 class Progress:
@@ -52,7 +55,7 @@ class Progress:
 
 
 class StopSignal:
-    """True once SIGINT or SIGTERM has come; a second one interrupts at once."""
+    """True once a signal has come that asks to stop; Ctrl-C after that interrupts at once."""
 
     def __init__(self):
         self.received = False
@@ -61,7 +64,8 @@ class StopSignal:
         return self.received
 
     def receive(self, number, frame) -> None:
-        if self.received:
+        # A cluster, a closed terminal and a dying parent ask more than once: only a person who asks again cannot wait.
+        if self.received and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.received = True
 
@@ -70,7 +74,11 @@ class StopSignal:
 def stop_signal():
     """`with stop_signal() as stop:` lets a loop end its step and save before it leaves (exit 130)."""
     stop = StopSignal()
-    previous = {number: signal.signal(number, stop.receive) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    # What is ignored stays so (nohup ignores SIGHUP); None is a handler that Python did not set and cannot bring back.
+    previous = {number: handler for number, handler in before.items() if handler not in (signal.SIG_IGN, None)}
+    for number in previous:
+        signal.signal(number, stop.receive)
     try:
         yield stop
     finally:

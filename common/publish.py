@@ -11,6 +11,7 @@ import numpy as np
 from common import config, experiment, report
 from common.claims import Claim, Paper, Study, headline, judge, number_of
 from common.config import UserError
+from common.limits import Place
 from common.plain import write_atomic, write_json
 from common.run import Run
 
@@ -22,13 +23,13 @@ LEVEL = 0.99
 class Judge:
     """Settings of <paper>/claims.py."""
 
-    study: str | None = None
+    study: Place | None = None
     """Folder of the study; runs/<paper>/quick by default."""
-    second: str | None = None
+    second: Place | None = None
     """Another study of the same preset, from other seeds: a claim on which the two differ is inconclusive."""
     save: bool = False
     """Also publish: results/<paper>/<preset>.json and .md."""
-    against: str | None = None
+    against: Place | None = None
     """A published JSON to compare the study with, such as results/<paper>/quick.json; exit code 1 where something departs."""
 
 
@@ -60,6 +61,11 @@ def _study(paper: Paper, path: str) -> Study:
     study = Study(path)
     if not (study.path / "main").is_dir():
         raise UserError(f"found no run {study.path / 'main'}, expected a study with one; make it with: {paper.target}")
+    for path in sorted(study.path.glob("*/manifest.json")):
+        if (name := Run(path.parent).manifest.get("paper")) not in (None, paper.name):
+            raise UserError(
+                f"found a run of {name} in {study.path}, expected a study of {paper.name}; give another --study"
+            )
     return study
 
 

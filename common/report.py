@@ -38,7 +38,7 @@ def page(paper, rows: list[dict], figures: Sequence[dict], manifests: Sequence[d
         reduced=any(row["reduced"] for row in rows),
         twice=any("verdicts" in row for row in rows),
         interval=INTERVAL,
-        origins=[_origin(manifest) for manifest in manifests if manifest],
+        origins=[_origin(manifest) for manifest in manifests if {"versions", "command", "start"} <= manifest.keys()],
     )
 
 

@@ -6,6 +6,8 @@ The literal loop is the authors' in outline: three positions through nn.Multihea
 every step, the norm of the update from clones of all parameters, a .item() per metric.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +18,7 @@ from torch import nn
 
 from common import bench, config
 from common.device import describe, graphed, setup
+from common.limits import Count, Device, Place, Threads
 from layernorm_grok import train
 from layernorm_grok.data import split, tokens
 from layernorm_grok.estimators import ntk
@@ -27,13 +30,13 @@ HERE = Path(__file__).parent
 
 @dataclass
 class Bench:
-    threads: int = 1
+    threads: Threads = 1
     """CPU threads of both sides; one, as the sweep runs its jobs."""
-    rounds: int = 7
+    rounds: Count = 7
     """Timed rounds of each pair."""
-    device: str = "auto"
+    device: Device = "auto"
     """auto, cpu or cuda."""
-    out: str = "results/layernorm_grok/bench.json"
+    out: Place = "results/layernorm_grok/bench.json"
     """Where the rows go."""
 
 

@@ -5,6 +5,8 @@
 Each claim stands, with its number and its bounds, in the experiment that makes the number (layernorm_grok/analysis).
 """
 
+import common.process  # noqa: F401
+
 from common import publish
 from common.claims import Paper, collect
 

@@ -6,10 +6,12 @@ A pair (a, b) has the index a P + b everywhere; the model reads the tokens [a, b
 import itertools
 import random
 from dataclasses import dataclass
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
+
+from common.limits import Range, Share
 
 Operation = Literal["sum", "mod", "xor", "and", "rsh"]
 
@@ -24,9 +26,9 @@ OPERATIONS = {
 
 @dataclass
 class Data:
-    P: int = 113
+    P: Annotated[int, Range(2, 2000)] = 113
     """Modulus; operands are 0 .. P - 1, and token P is `=`."""
-    train_fraction: float = 0.3
+    train_fraction: Share = 0.3
     """Share of the P^2 pairs that is trained on; int((1 - train_fraction) P^2) pairs are kept for the test."""
     op1: Operation = "sum"
     """First operation of the target (a op1 b) op2 P."""
@@ -36,11 +38,13 @@ class Data:
     """ordered: (a, b) and (b, a) may fall on two sides, so the test knows some sums from training; unordered: never."""
 
     def __post_init__(self):
-        if self.P < 2:
-            raise ValueError(f"data.P is {self.P}; expected 2 or more")
         if self.op1 == "mod":
             raise ValueError("data.op1 is mod, and a mod 0 is none; expected sum, xor, and or rsh")
-        highest = int(self.targets().max())
+        lowest, highest = (int(end) for end in self.targets().aminmax())
+        if lowest == highest:
+            raise ValueError(
+                f"data: (a {self.op1} b) {self.op2} {self.P} is {lowest} for every pair; expected another operation"
+            )
         if highest > self.P:
             name = f"(a {self.op1} b) {self.op2} {self.P}"
             raise ValueError(
@@ -61,17 +65,25 @@ class Data:
 
     def groups(self) -> list[tuple[list[list[int]], int]]:
         """Indices of pairs in groups that stay on one side, and how many of the groups are trained on."""
-        P, share = self.P, self.train_fraction
+        P = self.P
         if self.split == "ordered":
-            return [([[index] for index in range(P**2)], P**2 - int((1 - share) * P**2))]
+            return [([[index] for index in range(P**2)], self.train_size)]
         equal = [[a * P + a] for a in range(P)]
         unequal = [[a * P + b, b * P + a] for a in range(P) for b in range(a + 1, P)]
-        return [(equal, round(share * P)), (unequal, round(share * P * (P - 1) / 2))]
+        return list(zip((equal, unequal), self._unordered, strict=True))
+
+    @property
+    def _unordered(self) -> tuple[int, int]:
+        """How many a = b, and how many two (a, b), (b, a), are trained on."""
+        return round(self.train_fraction * self.P), round(self.train_fraction * self.P * (self.P - 1) / 2)
 
     @property
     def train_size(self) -> int:
         """N, the same for every seed."""
-        return sum(count * len(groups[0]) for groups, count in self.groups())
+        if self.split == "ordered":
+            return self.P**2 - int((1 - self.train_fraction) * self.P**2)
+        equal, unequal = self._unordered
+        return equal + 2 * unequal
 
 
 def split(data: Data, seed: int) -> tuple[Tensor, Tensor]:

@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Self
+from typing import Annotated, Self
 
 import numpy as np
 from torch import Tensor
 
 from common import experiment
 from common.config import UserError
+from common.limits import Distinct, Place, Range
 from common.replicas import pick
 from layernorm_grok.data import split
 from layernorm_grok.estimators import times
@@ -143,9 +144,9 @@ class Analysis(experiment.Analysis):
 
     READS = Trained
 
-    run: str = "runs/layernorm_grok/quick/main"
+    run: Place = "runs/layernorm_grok/quick/main"
     """Run folder to analyse."""
-    cells: list[str] = field(default_factory=list)
+    cells: Annotated[list[str], Distinct()] = field(default_factory=list)
     """Cells of the run's grid to look at, by name; empty: all of them."""
 
 
@@ -153,9 +154,5 @@ class Analysis(experiment.Analysis):
 class Probe(Analysis):
     """Settings of an experiment that looks at checkpoints."""
 
-    points: int = 24
+    points: Annotated[int, Range(2, 10**9)] = 24
     """Checkpoints looked at per replica, spread over its life (the first and the last always)."""
-
-    def __post_init__(self):
-        if self.points < 2:
-            raise ValueError(f"points is {self.points}; expected 2 or more")

@@ -3,12 +3,13 @@
 import itertools
 import re
 from dataclasses import dataclass, field, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from common.device import generator
+from common.limits import Amount, Distinct, Positive, Rate
 from common.replicas import Replicas
 from layernorm_grok.data import split
 from layernorm_grok.model import Transformer
@@ -20,41 +21,29 @@ DecayRule = Literal["fixed", "constant_product", "inv_alpha2_product"]
 
 @dataclass
 class Grid:
-    placement: list[str] = field(default_factory=lambda: ["off"])
+    placement: Annotated[list[str], Distinct(1)] = field(default_factory=lambda: ["off"])
     """Positions of the norms: off, attn-pre, pre, mlp-pre, attn-pre-qk, attn-pre-v, pre-v, ..., or switches as in qk+mlp."""
-    alpha: list[float] = field(default_factory=lambda: [1.0])
+    alpha: Annotated[list[Positive], Distinct(1)] = field(default_factory=lambda: [1.0])
     """Readout scale: the loss is that of alpha times the logits."""
-    lr: list[float] = field(default_factory=lambda: [1e-3])
+    lr: Annotated[list[Rate], Distinct(1)] = field(default_factory=lambda: [1e-3])
     """Learning rate eta."""
-    lr_rule: list[LrRule] = field(default_factory=lambda: ["fixed"])
+    lr_rule: Annotated[list[LrRule], Distinct(1)] = field(default_factory=lambda: ["fixed"])
     """fixed: eta = lr; inv_alpha2: eta = lr / alpha^2."""
-    weight_decay: list[float] = field(default_factory=lambda: [1.0])
+    weight_decay: Annotated[list[Amount], Distinct(1)] = field(default_factory=lambda: [1.0])
     """Decoupled decay lambda: a step subtracts eta lambda theta."""
-    decay_rule: list[DecayRule] = field(default_factory=lambda: ["fixed"])
+    decay_rule: Annotated[list[DecayRule], Distinct(1)] = field(default_factory=lambda: ["fixed"])
     """fixed: lambda = weight_decay; constant_product: eta lambda = lr_reference weight_decay; the last: that over alpha^2."""
-    lr_reference: float | None = None
+    lr_reference: Rate | None = None
     """eta at which (with alpha = 1) the products leave lambda as it is; the first lr where it is not given."""
-    er_strength: list[float] = field(default_factory=lambda: [0.0])
+    er_strength: Annotated[list[Amount], Distinct(1)] = field(default_factory=lambda: [0.0])
     """Strength of the effective-rank term in the loss, from train.er_start on."""
-    init_scale: list[float] = field(default_factory=lambda: [1.0])
+    init_scale: Annotated[list[Positive], Distinct(1)] = field(default_factory=lambda: [1.0])
     """Factor on every initial parameter, gains of norms included."""
     borrow: dict[str, str] = field(default_factory=dict)
     """Cells of a sweep over one axis that another run of the study trains; name here: run/name there, as in
     {lr=0.004: wd_sweep/weight_decay=1}."""
 
     def __post_init__(self):
-        for axis in AXES:
-            values = getattr(self, axis)
-            if not values or len(set(values)) < len(values):
-                raise ValueError(f"grid.{axis} is {values}; expected at least one value, each once")
-        for axis in ("alpha", "lr", "init_scale"):
-            if min(getattr(self, axis)) <= 0:
-                raise ValueError(f"grid.{axis} is {getattr(self, axis)}; expected values above 0")
-        for axis in ("weight_decay", "er_strength"):
-            if min(getattr(self, axis)) < 0:
-                raise ValueError(f"grid.{axis} is {getattr(self, axis)}; expected values of 0 or more")
-        if self.lr_reference is not None and self.lr_reference <= 0:
-            raise ValueError(f"grid.lr_reference is {self.lr_reference}; expected a value above 0")
         self._check_borrowed()
         structures = {Placement.parse(text).structure for text in self.placement}
         if len(structures) > 1:
@@ -68,7 +57,9 @@ class Grid:
         own = {cell.name for cell in cells(self)} if self.borrow else {}
         for name, source in self.borrow.items():
             axis, _, value = name.partition("=")
-            wrong = swept != [axis] or axis not in NUMBERS or not re.fullmatch(r"[\d.e+-]+", value) or "/" not in source
+            wrong = (
+                swept != [axis] or axis not in NUMBERS or not re.fullmatch(r"\d[\d.e+-]*", value) or "/" not in source
+            )
             if wrong or name in own:
                 raise ValueError(
                     f"grid.borrow is {self.borrow}, and {', '.join(swept) or 'nothing'} varies; expected further values of one "

@@ -11,12 +11,13 @@ Parameters may carry a leading replica axis (R, ...), as in common.replicas.
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from common.limits import Range, Share
 from common.replicas import layer_norm, linear
 from layernorm_grok.placement import Placement
 
@@ -26,13 +27,13 @@ POSITION_STD = 0.02
 
 @dataclass
 class Model:
-    d: int = 128
+    d: Annotated[int, Range(1, 10**5)] = 128
     """Width."""
-    heads: int = 4
+    heads: Annotated[int, Range(1, 10**4)] = 4
     """Attention heads; they divide d."""
-    layers: int = 1
+    layers: Annotated[int, Range(1, 1000)] = 1
     """Blocks."""
-    mlp_ratio: int = 4
+    mlp_ratio: Annotated[int, Range(1, 100)] = 4
     """MLP width over d."""
     act: Literal["relu", "gelu"] = "relu"
     """The released default is relu; the runs behind the paper's figures used gelu, as the norms of their first updates tell."""
@@ -40,7 +41,7 @@ class Model:
     """Two linear maps, or three with a SiLU gate, which leaves `act` unused."""
     norm: Literal["layer", "rms"] = "layer"
     """LayerNorm, or RMSNorm (a gain, no bias)."""
-    norm_eps: float = 0.0
+    norm_eps: Share = 0.0
     """Epsilon of the norms inside the blocks; in peri, as the authors have it, at least 1e-5 before and after the MLP."""
     init: Literal["lecun", "kaiming", "default"] = "lecun"
     """Weights of the output projection and the MLP; default is that of torch.nn.Linear. Biases start at 0."""
@@ -50,8 +51,6 @@ class Model:
     """Leave gains and biases of the norms as they start."""
 
     def __post_init__(self):
-        if min(self.d, self.heads, self.layers, self.mlp_ratio) < 1:
-            raise ValueError("model: expected d, heads, layers and mlp_ratio of at least 1")
         if self.d % self.heads:
             raise ValueError(f"model.d {self.d} is not a multiple of model.heads {self.heads}")
 

@@ -6,10 +6,13 @@ One run trains a grid: every seed at every placement of the norms, readout scale
 one stack. Train loss and accuracy are those before a step's update, test loss and accuracy those after it, as in the paper.
 """
 
+import common.process  # noqa: F401
+
+import math
 import sys
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 from torch import Tensor
@@ -18,34 +21,35 @@ from torch.func import functional_call
 from common import checkpoint, config, experiment
 from common.config import UserError
 from common.device import graphed
+from common.limits import Count, Decay, Distinct, Natural, Seed, Share
 from common.progress import Progress, stop_signal
 from common.run import Run
 from layernorm_grok.data import Data
 from layernorm_grok.estimators.times import LOSS
-from layernorm_grok.grid import Cell, Grid, Stack, stack_of
+from layernorm_grok.grid import AXES, Cell, Grid, Stack, stack_of
 from layernorm_grok.losses import accuracy, cross_entropy, effective_rank_penalty, margin, squared_error
 from layernorm_grok.model import Model, Transformer, gather
 
 
 @dataclass
 class Train:
-    steps: int = 10_000
+    steps: Count = 10_000
     """Full-batch steps."""
-    evaluate_every: int = 10
+    evaluate_every: Count = 10
     """Steps between evaluations (1: every step is logged); before the first of them they are spaced logarithmically."""
-    stop_after: int = 0
+    stop_after: Natural = 0
     """A replica stops this many evaluations after T_gen; 0: never."""
-    level: float = 0.99
+    level: Share = 0.99
     """Test accuracy that counts as generalised, if `in_a_row` evaluations in a row reach it."""
-    in_a_row: int = 3
+    in_a_row: Count = 3
     """How many evaluations in a row; T_gen is the first of them."""
     optimizer: Literal["adamw", "sgd"] = "adamw"
     """AdamW as in PyTorch, or plain gradient descent; both with decoupled decay of all parameters."""
-    beta1: float = 0.9
+    beta1: Decay = 0.9
     """AdamW's decay of the first moment."""
-    beta2: float = 0.98
+    beta2: Decay = 0.98
     """AdamW's decay of the second moment."""
-    eps: float = 1e-8
+    eps: Share = 1e-8
     """AdamW's epsilon."""
     decay_norms: bool = True
     """Whether gains and biases of norms are decayed like all else."""
@@ -55,29 +59,19 @@ class Train:
     """Train and test alpha (logits - logits at the start)."""
     readout: Literal["scale", "temperature"] = "scale"
     """How alpha enters: as a factor of the logits, or as softmax temperature 1/alpha, which changes the logged margin alone."""
-    er_start: int = 1000
+    er_start: Natural = 1000
     """Step from which grid.er_strength times the effective rank of the train prelogits is part of the loss."""
-    save_every: int = 500
+    save_every: Count = 500
     """Steps between checkpoints; the last step always makes one."""
-    save_at: list[int] = field(default_factory=list)
+    save_at: list[Natural] = field(default_factory=list)
     """Further steps to keep; step 0 is always kept."""
-
-    def __post_init__(self):
-        for key in ("steps", "evaluate_every", "in_a_row", "save_every"):
-            if getattr(self, key) < 1:
-                raise ValueError(f"train.{key} is {getattr(self, key)}; expected 1 or more")
-        for key in ("beta1", "beta2"):
-            if not 0 <= getattr(self, key) < 1:
-                raise ValueError(f"train.{key} is {getattr(self, key)}; expected 0 or more and below 1")
-        if self.stop_after < 0 or min(self.save_at, default=0) < 0:
-            raise ValueError("train.stop_after and train.save_at: found a value below 0, expected 0 or more")
 
 
 @dataclass
 class Config(experiment.Training):
     PAPER = "layernorm_grok"
 
-    seeds: list[int] = field(default_factory=lambda: [456, 789, 111, 222, 333])
+    seeds: Annotated[list[Seed], Distinct(1)] = field(default_factory=lambda: [456, 789, 111, 222, 333])
     """Seeds of the split and of the initial weights; all cells of the grid share them."""
     precision: Literal["fp32", "tf32"] = "fp32"
     """fp32, or tf32 matrix products on a GPU."""
@@ -86,8 +80,16 @@ class Config(experiment.Training):
     grid: Grid = field(default_factory=Grid)
     train: Train = field(default_factory=Train)
 
+    def memory(self) -> float:
+        """Bytes that a run needs at least: weights, gradient and moments of all replicas, and what a step keeps of one."""
+        model, P = self.model, self.data.P
+        replicas = len(self.seeds) * math.prod(len(getattr(self.grid, axis)) for axis in AXES)
+        block = (4 + (3 if model.mlp == "glu" else 2) * model.mlp_ratio) * model.d**2
+        weights = 2 * P * model.d + model.layers * block
+        kept = (3 * model.layers * (8 + 2 * model.mlp_ratio) * model.d + 3 * P) * self.data.train_size
+        return 4 * (5 * weights * replicas + kept) + 16 * P**2 * replicas
+
     def __post_init__(self):
-        super().__post_init__()
         dead = self.model.act == "relu" and self.model.mlp == "ff"
         if self.train.eps == 0 and self.train.optimizer == "adamw" and dead:
             raise ValueError(
@@ -272,18 +274,16 @@ def fit(settings: Config, run: Run, device: torch.device) -> None:
     targets = settings.data.targets().to(device)
     state = State.start(settings, device)
     checkpoints = experiment.checkpointer(settings, run)
-    saves = {*checkpoint.linear(c.save_every, c.steps), *c.save_at}
+    saves = checkpoint.Schedule(c.save_every, c.steps, c.save_at)
     early = checkpoint.logarithmic(min(c.evaluate_every, c.steps), 10)
-    evaluations = {*early, *checkpoint.linear(c.evaluate_every, c.steps)}
+    evaluations = checkpoint.Schedule(c.evaluate_every, c.steps, early)
 
     # Resume: the newest whole checkpoint, and the metrics as they stood at that step
-    begin = 0
-    if (latest := checkpoints.latest()) is not None:
-        begin, _, saved = latest
+    begin, saved = experiment.resume(run, checkpoints, first=0)
+    if saved:
         state.restore(saved)
     else:
-        checkpoints.save(0, state.weights(), state.save())
-    run.truncate(begin)
+        experiment.save(run, checkpoints, 0, state.weights(), state.save())
 
     stack = None
     bar = Progress(c.steps, initial=begin)
@@ -312,7 +312,7 @@ def fit(settings: Config, run: Run, device: torch.device) -> None:
                 # A checkpoint outside the schedule is for resuming alone: those that stopped are in the next one too.
                 weights = state.weights()
                 state.stopped = [] if scheduled else state.stopped
-                checkpoints.save(now, weights, state.save())
+                experiment.save(run, checkpoints, now, weights, state.save())
             if stopping and now < c.steps:
                 raise KeyboardInterrupt
     bar.close()

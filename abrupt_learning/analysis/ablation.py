@@ -3,6 +3,8 @@
 Groups come from the attention scores of the seed's own heads, since no two seeds put the same head in the same place.
 """
 
+import common.process  # noqa: F401
+
 import math
 from dataclasses import dataclass
 
@@ -13,21 +15,22 @@ from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.attention_scores import KINDS, chance, head_scores, kinds
 from abrupt_learning.estimators.interventions import ABLATIONS, ablate, head_sets, predict_variants, record
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim
 from common.device import generator
+from common.limits import Count, Share
 
 
 @dataclass
 class Settings(Analysis):
     milestone: str = "end"
     """Checkpoint to ablate."""
-    threshold: float = 0.25
+    threshold: Share = 0.25
     """Share of a head's attention, beyond chance, that puts it in a group."""
-    draws: int = 8
+    draws: Count = 8
     """Random sets of other heads that a group of row or column heads is compared with."""
-    matrices: int = 256
+    matrices: Matrices = 256
     """Matrices of the test, and the batch that batch_mean averages over."""
 
 

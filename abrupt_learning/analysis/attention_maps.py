@@ -4,6 +4,8 @@ Maps are averaged over a batch; scores say how much of a head's attention goes t
 itself, and to observed cells. Besides the run's own masks there are structured ones that hide whole rows or columns.
 """
 
+import common.process  # noqa: F401
+
 import math
 from dataclasses import dataclass, field
 
@@ -16,7 +18,7 @@ from abrupt_learning.analysis._maps import draw_masks, draw_progress
 from abrupt_learning.data import Batch, from_values
 from abrupt_learning.estimators.attention_scores import best, chance, head_scores
 from abrupt_learning.estimators.interventions import record
-from abrupt_learning.evaluate import Analysis, Trained, rounded
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, rounded
 from common import experiment
 from common.claims import Claim, by_seed
 from common.plain import plain
@@ -29,7 +31,7 @@ HIDDEN_ROWS = {3: 1, 6: 5}
 class Settings(Analysis):
     milestones: list[str] = field(default_factory=lambda: ["early", "before", "after", "late", "end"])
     """Where to look; the paper's Fig 22 has steps 4000, 14000, 16000 and 20000 of 50000."""
-    matrices: int = 256
+    matrices: Matrices = 256
     """Matrices that maps and scores are averaged over."""
 
 

@@ -3,22 +3,26 @@
 One model, trained at one share, is tested at all of them, on the matrices that the solver completes.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from abrupt_learning.analysis._beside_solver import beside_solver
 from abrupt_learning.analysis._judging import ALL, over
-from abrupt_learning.evaluate import Analysis, Trained
+from abrupt_learning.evaluate import Analysis, Matrices, Trained
 from common import experiment, plotting
 from common.claims import Claim, by_seed
+from common.limits import Distinct, Share
 
 
 @dataclass
 class Settings(Analysis):
-    shares: list[float] = field(default_factory=lambda: [0.1, 0.15, 0.2, 0.25, 0.3, 0.35, 0.4, 0.45, 0.5, 0.55, 0.6])
+    shares: Annotated[list[Share], Distinct(1)] = field(default_factory=lambda: [n / 20 for n in range(2, 13)])
     """Probabilities that an entry is hidden, each entry by itself."""
-    matrices: int = 512
+    matrices: Matrices = 512
     """Matrices per share."""
-    solver: str = "interior_point"
+    solver: Literal["interior_point", "cvxpy"] = "interior_point"
     """interior_point, or cvxpy (one matrix after another)."""
 
 

@@ -1,5 +1,7 @@
 """Which part holds the drop back (paper Fig 8): one part trained afresh, the rest at its final weights."""
 
+import common.process  # noqa: F401
+
 from abrupt_learning.analysis._judging import LONG, time_ratios
 from abrupt_learning.analysis.curves import curve, finding
 from abrupt_learning.analysis.curves import draw as draw

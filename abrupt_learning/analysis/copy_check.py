@@ -3,25 +3,28 @@
 The hidden entries of low-rank matrices, and of matrices of i.i.d. entries, are shown as MASK or as one constant value.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field
 
 import torch
 
 from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import Batch, from_values
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.device import generator
+from common.limits import Number
 
 
 @dataclass
 class Settings(Analysis):
     milestones: list[str] = field(default_factory=lambda: ["first", "early", "before", "end"])
     """Where to look; the paper's Table 1 has steps 1000, 4000 and 14000."""
-    replacements: list[float] = field(default_factory=lambda: [0.44, -0.24])
+    replacements: list[Number] = field(default_factory=lambda: [0.44, -0.24])
     """Values put in the place of hidden entries, beside the mask itself; rounded to the run's precision."""
-    matrices: int = 2048
+    matrices: Matrices = 2048
     """Matrices per cell of the table."""
 
 

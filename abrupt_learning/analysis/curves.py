@@ -1,20 +1,24 @@
 """Loss curves of several runs of one study: widths, depths, sizes, laws, masks (paper Figs 13, 14, 18, appendix I)."""
 
+import common.process  # noqa: F401
+
 import math
 from dataclasses import asdict, dataclass, field
 from itertools import pairwise
+from typing import Annotated
 
 from abrupt_learning.analysis._judging import COMPANY, FLAT, LONG, SHARP, over, shape, time_ratios
 from abrupt_learning.evaluate import Analysis, Trained
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.experiment import over_seeds
+from common.limits import Distinct, Name
 from common.plain import steps
 
 
 @dataclass
 class Settings(Analysis):
-    runs: list[str] = field(default_factory=list)
+    runs: Annotated[list[Name], Distinct()] = field(default_factory=list)
     """Names of runs in the same study as `run`, in the order in which they are compared."""
 
 

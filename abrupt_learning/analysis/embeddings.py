@@ -3,6 +3,8 @@
 Scores come from every seed and are taken in the tables themselves; the scatter pictures show the seed of lowest final L_mask.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field
 
 import torch
@@ -14,26 +16,27 @@ from abrupt_learning.data import Batch, Data
 from abrupt_learning.estimators import geometry
 from abrupt_learning.estimators.marginal import entry_shares
 from abrupt_learning.estimators.tsne import tsne
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict, rounded
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, predict, rounded
 from common import experiment
 from common.claims import Claim, by_seed
 from common.device import generator
 from common.experiment import over_seeds
+from common.limits import Count, Positive, Share
 
 
 @dataclass
 class Settings(Analysis):
     milestones: list[str] = field(default_factory=lambda: ["early", "middle", "before", "after", "late"])
     """Checkpoints to look at, beside the end; the paper's 4000, 10000, 14000, 16000 and 20000."""
-    largest: float = 1.5
+    largest: Positive = 1.5
     """Values up to this size are looked at, as far as the law and the vocabulary reach."""
-    rarest: float = 1e-5
+    rarest: Share = 1e-5
     """Values with a smaller probability per entry are left out: their rows were hardly ever trained."""
-    perplexity: float = 10.0
+    perplexity: Positive = 10.0
     """Perplexity of t-SNE, held below (cells - 1) / 3."""
-    permutations: int = 20
+    permutations: Count = 20
     """Random orders of the position table."""
-    matrices: int = 256
+    matrices: Matrices = 256
     """Matrices each order is tested on."""
 
 

@@ -1,5 +1,7 @@
 """A decoder drops when it learns to copy (paper Fig 11): loss between two entropy levels, greedy accuracy."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 
 from abrupt_learning.analysis._judging import ALL, over
@@ -9,6 +11,7 @@ from abrupt_learning.evaluate import Analysis, Trained, TrainedGpt
 from common import experiment, plotting
 from common.claims import Claim
 from common.experiment import over_seeds
+from common.limits import Place
 from common.plain import steps
 
 KINDS = {"accuracy_all": "all cells", "accuracy_observed": "observed cells", "accuracy_masked": "hidden cells"}
@@ -18,7 +21,7 @@ KINDS = {"accuracy_all": "all cells", "accuracy_observed": "observed cells", "ac
 class Settings(Analysis):
     READS = TrainedGpt
 
-    run: str = "runs/abrupt_learning/quick/gpt"
+    run: Place = "runs/abrupt_learning/quick/gpt"
     """Run folder to analyse."""
 
 

@@ -1,5 +1,7 @@
 """Where the decoder looks before and after its drop (paper Fig 12): [SEP] first, the cell's own copy later."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,17 +10,18 @@ from torch import Tensor
 from abrupt_learning.analysis import gpt
 from abrupt_learning.analysis._judging import ALL
 from abrupt_learning.estimators.interventions import record
-from abrupt_learning.evaluate import Trained, rounded
+from abrupt_learning.evaluate import Matrices, Trained, rounded
 from abrupt_learning.gpt import sequence
 from common import experiment, plotting
 from common.claims import Claim, by_seed
+from common.limits import Share
 
 
 @dataclass
 class Settings(gpt.Settings):
-    matrices: int = 256
+    matrices: Matrices = 256
     """Matrices the maps are averaged over."""
-    before: float = 0.5
+    before: Share = 0.5
     """Step of the earlier map, as a share of the drop (the paper: step 200, and 600 for the later)."""
 
 

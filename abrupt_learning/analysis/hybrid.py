@@ -4,6 +4,8 @@ The authors' `att` is query, key and value only, and their `mlp` every parameter
 embeddings, feed-forward, its LayerNorm, read-out. Neither holds the output matrix of attention, so they do not add up.
 """
 
+import common.process  # noqa: F401
+
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,7 +15,7 @@ from torch.func import functional_call
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
 from abrupt_learning.analysis.ablation import loss_points
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, predict
 from abrupt_learning.model import component
 from common import experiment, plotting
 from common.claims import Claim, by_seed
@@ -35,7 +37,7 @@ class Settings(Analysis):
     """Milestone of the weights before the drop; the paper's is step 4000."""
     post: str = "end"
     """Milestone of the weights after it; the paper's is step 50000."""
-    matrices: int = 512
+    matrices: Matrices = 512
     """Matrices of the test."""
 
 

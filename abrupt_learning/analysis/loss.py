@@ -1,10 +1,12 @@
 """The plateau and the drop (paper Figs 1B, 2, section 3): loss curves and how abrupt they are."""
 
+import common.process  # noqa: F401
+
 from dataclasses import asdict, dataclass
 
 from abrupt_learning.analysis._judging import ALL, FLAT, SHARP, at_end, over, shape
 from abrupt_learning.data import Batch
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict, seed_losses
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, predict, seed_losses
 from common import experiment, plotting
 from common.claims import Claim
 from common.experiment import over_seeds
@@ -19,7 +21,7 @@ CURVES = {
 
 @dataclass
 class Settings(Analysis):
-    matrices: int = 4096
+    matrices: Matrices = 4096
     """Fresh matrices of the last checkpoint's test loss."""
 
 

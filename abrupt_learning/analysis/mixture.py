@@ -1,5 +1,7 @@
 """A mixture of sizes is learned size by size (paper Fig 16)."""
 
+import common.process  # noqa: F401
+
 import math
 from dataclasses import asdict, replace
 from itertools import pairwise

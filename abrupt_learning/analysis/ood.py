@@ -4,23 +4,26 @@ Same size, rank and masks as in training. Predicting 0 gives L_mask = E[X_ij^2] 
 1], r s^4 for N(0, s^2), r (2 b^2)^2 for Laplace(0, b).
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, replace
 
 from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import clamped
-from abrupt_learning.evaluate import Analysis, Trained, seed_losses
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, seed_losses
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.device import generator
+from common.limits import Positive
 
 
 @dataclass
 class Settings(Analysis):
-    gaussian_scale: float = 0.5
+    gaussian_scale: Positive = 0.5
     """Standard deviation s of the Gaussian law."""
-    laplace_scale: float = 0.25
+    laplace_scale: Positive = 0.25
     """Scale b of the Laplace law."""
-    matrices: int = 1024
+    matrices: Matrices = 1024
     """Matrices per law."""
 
 

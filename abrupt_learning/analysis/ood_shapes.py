@@ -5,27 +5,31 @@ position table has rows: larger matrices are left out. Entries beyond the vocabu
 the target.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field, replace
+from typing import Annotated
 
 from abrupt_learning.analysis._beside_solver import beside_solver
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end, over
-from abrupt_learning.data import clamped
-from abrupt_learning.evaluate import Analysis, Trained
+from abrupt_learning.data import Side, clamped
+from abrupt_learning.evaluate import Analysis, Matrices, Trained
 from common import experiment, plotting
 from common.claims import Claim, Missing, by_seed
 from common.config import UserError
 from common.device import generator
+from common.limits import Distinct
 
 
 @dataclass
 class Settings(Analysis):
-    ranks: list[int] = field(default_factory=lambda: list(range(1, 6)))
+    ranks: Annotated[list[Side], Distinct(1)] = field(default_factory=lambda: list(range(1, 6)))
     """Ranks, at the run's own size."""
-    rows: list[int] = field(default_factory=lambda: list(range(2, 11)))
+    rows: Annotated[list[Side], Distinct(1)] = field(default_factory=lambda: list(range(2, 11)))
     """Row counts, at the run's own rank and columns."""
-    columns: list[int] = field(default_factory=lambda: list(range(2, 11)))
+    columns: Annotated[list[Side], Distinct(1)] = field(default_factory=lambda: list(range(2, 11)))
     """Column counts, at the run's own rank and rows."""
-    matrices: int = 512
+    matrices: Matrices = 512
     """Matrices per shape."""
 
 

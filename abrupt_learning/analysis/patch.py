@@ -4,6 +4,8 @@ Patched are the attention outputs z = A v of chosen heads at chosen cells, befor
 patches the last layer, all heads and all cells.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +14,7 @@ from torch import Tensor
 from abrupt_learning.analysis._judging import ALL, COMPLETES, at_end
 from abrupt_learning.data import Batch, from_values
 from abrupt_learning.estimators.interventions import head_sets, patch, predict_variants, record
-from abrupt_learning.evaluate import Analysis, Trained, losses, predict
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, predict
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 
@@ -23,7 +25,7 @@ CELLS = ("all", "masked", "observed")
 class Settings(Analysis):
     milestone: str = "end"
     """Checkpoint to patch in."""
-    matrices: int = 256
+    matrices: Matrices = 256
     """Pairs (X, -X)."""
 
 

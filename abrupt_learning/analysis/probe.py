@@ -3,6 +3,8 @@
 One probe per layer l = 0 (the embeddings) .. L, target and checkpoint: least squares in float64 with an intercept.
 """
 
+import common.process  # noqa: F401
+
 import math
 from dataclasses import dataclass, field
 
@@ -12,9 +14,10 @@ from torch import Tensor
 from abrupt_learning.analysis._judging import ALL, COMPLETES, END, over
 from abrupt_learning.estimators.interventions import record
 from abrupt_learning.estimators.linear_probe import LeastSquares, chance_cosine, scores, targets, zero_levels
-from abrupt_learning.evaluate import Analysis, Trained, seed_losses
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, seed_losses
 from common import experiment, plotting
 from common.claims import Claim, by_seed
+from common.limits import Name
 from common.plain import steps
 
 TITLES = {
@@ -28,13 +31,13 @@ TITLES = {
 class Settings(Analysis):
     milestones: list[str] = field(default_factory=lambda: ["early", "end"])
     """Checkpoints to probe; the paper has the end only."""
-    probed: str | None = None
+    probed: Name | None = None
     """Another run of the study, to be probed instead of `run`: such as the paper's model of 12 layers."""
-    train: int = 2048
+    train: Matrices = 2048
     """Matrices the probes are fitted on."""
-    test: int = 256
+    test: Matrices = 256
     """Matrices they are tested on."""
-    chunk: int = 512
+    chunk: Matrices = 512
     """Matrices in memory at a time."""
 
 

@@ -1,24 +1,30 @@
 """Least squares with a nuclear-norm penalty, over its weight, beside BERT (paper's regularisation table)."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field
+from typing import Annotated, Literal
 
 from abrupt_learning.analysis._judging import ALL, over
 from abrupt_learning.data import Batch
 from abrupt_learning.estimators.nuclear_norm import regularised
-from abrupt_learning.evaluate import Analysis, Trained, losses, seed_losses
+from abrupt_learning.evaluate import Analysis, Matrices, Trained, losses, seed_losses
 from common import experiment, plotting
 from common.claims import Claim
+from common.limits import Distinct, Positive
 
 PARTS = {"loss": "all", "loss_observed": "observed", "loss_masked": "masked"}
 
 
 @dataclass
 class Settings(Analysis):
-    lambdas: list[float] = field(default_factory=lambda: [5e-4, 1e-3, 1.5e-3, 1.75e-3, 2e-3, 5e-3, 1e-2])
+    lambdas: Annotated[list[Positive], Distinct(1)] = field(
+        default_factory=lambda: [5e-4, 1e-3, 1.5e-3, 1.75e-3, 2e-3, 5e-3, 1e-2]
+    )
     """Weights of the nuclear norm beside the mean squared error over observed entries."""
-    matrices: int = 256
+    matrices: Matrices = 256
     """Matrices completed."""
-    solver: str = "interior_point"
+    solver: Literal["interior_point", "cvxpy"] = "interior_point"
     """interior_point, or cvxpy (one matrix after another)."""
 
 

@@ -39,8 +39,9 @@ class Solution(NamedTuple):
 def complete(A: Tensor, mask: Tensor, tol: float = 1e-5, solver: str = "interior_point") -> Solution:
     """The matrix of least nuclear norm among those equal to A on the mask.
 
-    A, mask: (B, m, n), mask true where A is observed; A is not read elsewhere. tol: the largest gap, in units of ||X||_*;
-    rounding allows about 1e-9 times the size of A. solver: interior_point, or cvxpy (which keeps to its own 1e-8).
+    A, mask: (B, m, n), mask true where A is observed; A is not read elsewhere. tol: the largest gap in ||X||_*, over the power
+    of two just below the largest observed entry, so that scaled inputs give scaled answers; rounding allows about 1e-9. solver:
+    interior_point, or cvxpy (which keeps to its own 1e-8).
     Raises ValueError on shapes that do not match, on observed values that are not finite, and on tol <= 0.
     """
     A, mask = _checked(A, mask, tol)
@@ -92,8 +93,11 @@ def _solve(A: Tensor, mask: Tensor, c: Tensor, tol: float, solver: str) -> Solut
     if solver not in SOLVERS:
         raise ValueError(f"solver is {solver!r}; expected {' or '.join(SOLVERS)}")
     rows = max(1, WORKING_SET.get(A.device.type, WORKING_SET["cpu"]) // A[0].numel() ** 2)
+    # Dividing X, A and c by one number leaves the problem and Y as they are; by a power of two, without rounding.
+    scale = torch.exp2(A.abs().amax((1, 2)).log2().floor()).clamp(min=torch.finfo(A.dtype).tiny)
+    A, c = A / scale[:, None, None], c / scale
     parts = [SOLVERS[solver](*part, tol) for part in zip(A.split(rows), mask.split(rows), c.split(rows), strict=True)]
     X, Y, iterations = (torch.cat(field) for field in zip(*parts, strict=True))
     X = torch.where(mask, A - c[:, None, None] * Y, X)
     gap, Y = certificate(A, mask, c, X, Y)
-    return Solution(X, gap, iterations, Y)
+    return Solution(X * scale[:, None, None], gap * scale, iterations, Y)

@@ -1,5 +1,7 @@
 """How sharp attention is along training, in three ways of counting (paper Fig 3c)."""
 
+import common.process  # noqa: F401
+
 import math
 
 import torch

@@ -1,5 +1,7 @@
 """How compressible the prelogits are along training (paper Figs 6 and 9)."""
 
+import common.process  # noqa: F401
+
 import torch
 
 from common import experiment, plotting

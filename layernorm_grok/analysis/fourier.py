@@ -1,5 +1,7 @@
 """Fourier concentration of the embedding along training (paper Figs 2b, 2c)."""
 
+import common.process  # noqa: F401
+
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.plain import steps

@@ -1,11 +1,14 @@
 """Sharpness: the largest eigenvalues of the Hessian of the trained loss (authors' logger)."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 from functools import partial
 
 import torch
 
 from common import experiment, plotting
+from common.limits import Count, Share
 from layernorm_grok.analysis._lives import along, at_end, by_cell, draw_lives
 from layernorm_grok.estimators import hessian
 from layernorm_grok.evaluate import Probe, Trained
@@ -14,17 +17,16 @@ from layernorm_grok.train import trained_loss
 
 @dataclass
 class Settings(Probe):
-    top: int = 3
+    top: Count = 3
     """Eigenvalues, as the authors log."""
-    iterations: int = 60
+    iterations: Count = 60
     """Most Lanczos steps, each one Hessian-vector product."""
-    tolerance: float = 1e-3
+    tolerance: Share = 1e-3
     """Residual at which to stop, over the largest eigenvalue."""
 
     def __post_init__(self):
-        super().__post_init__()
-        if not 1 <= self.top <= self.iterations:
-            raise ValueError(f"top is {self.top}, iterations {self.iterations}; expected 1 <= top <= iterations")
+        if self.top > self.iterations:
+            raise ValueError(f"top is {self.top}, iterations {self.iterations}; expected top <= iterations")
 
 
 @torch.enable_grad()

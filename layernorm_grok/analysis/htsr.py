@@ -1,5 +1,7 @@
 """Heavy tails of the weight matrices along training (authors' logger)."""
 
+import common.process  # noqa: F401
+
 from common import experiment, plotting
 from layernorm_grok.analysis._lives import along, at_end, by_cell, draw_lives
 from layernorm_grok.estimators import htsr

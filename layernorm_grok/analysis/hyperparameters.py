@@ -1,5 +1,7 @@
 """Sweeps without LN over learning rate, decay and more: times, and how compressible the end is (paper Figs 4, 9)."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Literal

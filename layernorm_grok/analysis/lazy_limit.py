@@ -1,10 +1,13 @@
 """A real lazy limit: SGD on squared error against AdamW on cross-entropy, over three decades of alpha (ours; section 4.1)."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 
 from common import experiment, plotting
 from common.claims import by_seed
 from common.experiment import over_seeds
+from common.limits import Count, Name
 from layernorm_grok.analysis._lives import at_end
 from layernorm_grok.analysis.ntk import with_drift
 from layernorm_grok.estimators import times
@@ -13,9 +16,9 @@ from layernorm_grok.evaluate import Probe, Trained
 
 @dataclass
 class Settings(Probe):
-    other: str = "lazy_adamw"
+    other: Name = "lazy_adamw"
     """Run of the same study with AdamW on cross-entropy."""
-    pairs: int = 256
+    pairs: Count = 256
     """Train pairs in the kernel."""
 
 

@@ -1,11 +1,14 @@
 """When the placements of the norm fit and when they generalise (paper Figs 1, 2a, 3b, 7, 8, and variants of ours)."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Annotated, Literal
 
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.config import UserError
+from common.limits import Distinct, Name
 from common.plain import steps
 from layernorm_grok.analysis._cells import cell_result, draw_curves, draw_loss, draw_times, neighbours, plain_ticks
 from layernorm_grok.analysis._compare import (
@@ -27,7 +30,7 @@ from layernorm_grok.evaluate import Analysis, Trained
 
 @dataclass
 class Settings(Analysis):
-    runs: list[str] = field(default_factory=list)
+    runs: Annotated[list[Name], Distinct()] = field(default_factory=list)
     """Further runs of the same study whose cells are looked at too."""
     norm: Literal["layer", "rms"] = "layer"
     """Norm that the run must have; another one is refused."""

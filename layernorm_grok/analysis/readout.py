@@ -1,11 +1,14 @@
 """Sweeps over the readout scale without LN: times, losses, update norms, and NTK drift (paper Fig 5, authors' notebooks)."""
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass
 
 import numpy as np
 
 from common import experiment
 from common.claims import Claim, by_seed
+from common.limits import Count
 from layernorm_grok.analysis._cells import cell_result, draw_sweep
 from layernorm_grok.analysis._compare import ALL, IN_ORDER, LARGE, crossings, faster, placements, ratio, slower
 from layernorm_grok.analysis._lives import chosen, digits, draw_lives
@@ -16,7 +19,7 @@ from layernorm_grok.evaluate import Probe, Trained
 
 @dataclass
 class Settings(Probe):
-    pairs: int = 256
+    pairs: Count = 256
     """Train pairs in the kernel."""
 
 

@@ -4,8 +4,11 @@ Logits alpha z U trained at eta, and logits z U' with U' = alpha U at the start,
 under AdamW with epsilon 0 both are the same run. Everything is computed in float64 from the run's first cell.
 """
 
+import common.process  # noqa: F401
+
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Annotated
 
 import numpy as np
 import torch
@@ -14,6 +17,7 @@ from torch import Tensor
 from common import experiment, plotting
 from common.claims import Claim, by_seed
 from common.experiment import over_seeds
+from common.limits import Amount, Count, Distinct, Positive
 from layernorm_grok.analysis._compare import ALL
 from layernorm_grok.evaluate import Analysis, Trained
 from layernorm_grok.grid import build
@@ -22,16 +26,12 @@ from layernorm_grok.losses import cross_entropy
 
 @dataclass
 class Settings(Analysis):
-    alphas: list[float] = field(default_factory=lambda: [0.5, 1.5])
+    alphas: Annotated[list[Positive], Distinct(1)] = field(default_factory=lambda: [0.5, 1.5])
     """Readout scales."""
-    epsilons: list[float] = field(default_factory=lambda: [0.0, 1e-8])
+    epsilons: Annotated[list[Amount], Distinct(1)] = field(default_factory=lambda: [0.0, 1e-8])
     """AdamW's epsilon: with 0 the identity is exact."""
-    steps: int = 100
+    steps: Count = 100
     """Steps trained."""
-
-    def __post_init__(self):
-        if not self.alphas or not self.epsilons or min(self.alphas) <= 0 or min(self.epsilons) < 0 or self.steps < 1:
-            raise ValueError("expected alphas above 0, epsilons of 0 or more, at least one of each, and 1 step or more")
 
 
 def trajectory(

@@ -1,5 +1,7 @@
 """Does the model read the scale of the MLP's input? Loss with it removed, in three modes (paper Fig 3a)."""
 
+import common.process  # noqa: F401
+
 import math
 
 import numpy as np

@@ -119,7 +119,24 @@ def test_four_cycle_correlation_is_five_ninths():
     assert float(torch.corrcoef(torch.stack([x[:, 0], product]))[0, 1]) == pytest.approx(5 / 9, abs=0.01)
 
 
-def test_settings_out_of_range_are_told():
-    for wrong in ({"p_mask": 1.5}, {"sizes": []}, {"sizes": [[7]]}, {"low": 1.0, "high": 0.0}):
-        with pytest.raises(ValueError, match="data\\."):
-            Data(**wrong)
+def test_a_law_without_width_is_told():
+    with pytest.raises(ValueError, match="data.low 1.0 is not below data.high 0.0"):
+        Data(low=1.0, high=0.0)
+
+
+@pytest.mark.parametrize("mask", ["exact", "coherent"])
+def test_exact_masks_hide_what_the_decimals_say(mask):
+    """0.29 * 100 is 28.999999999999996 in binary."""
+    for share, count in ((0.29, 29), (0.57, 57), (0.299, 29), (0.0, 0), (1.0, 100)):
+        data = Data(sizes=[[10, 10]], rank=1, p_mask=share, mask=mask)
+        assert data.share == count / 100
+        assert ((~sample(data, 8, generator()).observed).sum(1) == count).all()
+
+
+def test_values_beyond_the_vocabulary_are_its_ends_and_nan_is_none():
+    data = Data(sizes=[[1, 4]], limit=2.0, precision=1)
+    values = torch.tensor([[math.inf, -math.inf, 1e30, -3.0]])
+    batch = from_values(values, torch.ones(1, 4, dtype=torch.bool), data)
+    assert batch.target.tolist() == [[2.0, -2.0, 2.0, -2.0]] and batch.ids.tolist() == [[41, 1, 41, 1]]
+    with pytest.raises(RuntimeError, match="NaN"):
+        from_values(torch.full((1, 4), math.nan), torch.ones(1, 4, dtype=torch.bool), data)

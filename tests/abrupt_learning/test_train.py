@@ -11,9 +11,12 @@ import pytest
 import torch
 import yaml
 
+from abrupt_learning.data import sample
 from abrupt_learning.train import Config, State, build, main, replicas_of, step
 from common import config
 from common.config import UserError
+from common.device import generator
+from common.run import Run
 from tests.papers import assert_same_run, last_weights, record
 
 ROOT = Path(__file__).parents[2]
@@ -191,6 +194,22 @@ def test_gpt_trains_and_its_loss_falls(tmp_path, attention):
     losses = [row["loss"] for row in rows if "loss" in row and row["seed"] == 0]
     assert losses[-1] < losses[0]
     assert sum("accuracy_observed" in row for row in rows) == 4
+
+
+def test_a_row_is_the_ratio_of_its_windows_sums(tmp_path):
+    """A batch of one matrix often hides nothing: it adds nothing, and only a window without any hidden entry has no mean."""
+    settings = settings_with(
+        tmp_path, seeds=[0], data={"p_mask": 0.05}, train={"batch_size": 1, "steps": 40, "log_every": 10}
+    )
+    main(settings)
+    table = Run.open(settings.folder).metrics()
+    stream = generator("cpu", 0, "data")
+    shown = torch.stack([sample(settings.data, 1, stream).observed for _ in range(40)]).view(4, 10, 16)
+    some = (~shown).flatten(1).any(1)
+    assert not (~shown).any(-1).all() and table["loss_masked"].notna().tolist() == some.tolist()
+    hidden, size = (~shown).flatten(1).sum(1).numpy(), 160
+    total = (table["loss_observed"] * (size - hidden) + table["loss_masked"].fillna(0) * hidden) / size
+    assert total.tolist() == pytest.approx(table["loss"].tolist(), rel=1e-5)
 
 
 def test_divergence_of_every_seed_is_told(tmp_path):

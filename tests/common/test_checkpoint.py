@@ -19,7 +19,7 @@ import pytest
 import torch
 
 from common import config
-from common.checkpoint import Checkpointer, both, linear, logarithmic
+from common.checkpoint import Checkpointer, Schedule, logarithmic
 from common.config import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -305,8 +305,18 @@ def test_a_file_address_is_a_place_too(tmp_path):
 
 
 @pytest.mark.parametrize("every, total", [(1, 5), (500, 1500), (400, 1500), (2000, 1500)])
-def test_linear_is_every_multiple_and_the_end(every, total):
-    assert linear(every, total) == [step for step in range(total + 1) if step % every == 0 or step == total]
+@pytest.mark.parametrize("also", [(), (0, 3, 450, 1500)])
+def test_a_schedule_is_every_multiple_the_end_and_what_is_added(every, total, also):
+    schedule = Schedule(every, total, also)
+    steps = [step for step in range(total + 1) if step in schedule]
+    assert steps == sorted({*range(0, total + 1, every), total, *also} & set(range(total + 1)))
+    assert [schedule.after(step) for step in range(total)] == [
+        min(s for s in steps if s > step) for step in range(total)
+    ]
+
+
+def test_a_schedule_of_many_steps_is_no_list_of_them():
+    assert 999_999_999 in Schedule(1, 10**9) and Schedule(1, 10**9).after(7) == 8
 
 
 @pytest.mark.parametrize("total", [1, 7, 100, 4096])
@@ -317,11 +327,6 @@ def test_logarithmic_has_equal_ratios(total, per_decade):
     assert steps == sorted({step for step in exact if step <= total} | {total})
 
 
-def test_schedules_join_without_repeats():
-    assert both(linear(10, 30), logarithmic(30, 1), [25]) == [0, 1, 10, 20, 25, 30]
-
-
-@pytest.mark.parametrize("schedule", [linear, lambda every, total: logarithmic(total, every)])
-def test_a_schedule_of_nothing_is_a_users_mistake(schedule):
+def test_a_schedule_of_nothing_is_a_users_mistake():
     with pytest.raises(UserError, match="expected at least 1"):
-        schedule(0, 10)
+        logarithmic(10, 0)

@@ -3,17 +3,19 @@
 import errno
 import math
 import operator
+import os
 import re
 import subprocess
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import pytest
 
 from common import config
 from common.config import UserError, dump, load, parse
+from common.limits import Count, Distinct, Name, Positive, Share
 from common.plain import difference, from_yaml, to_yaml, write_atomic
 
 ROOT = Path(__file__).parents[2]
@@ -151,7 +153,7 @@ def test_a_bool_flag_may_stand_alone():
     (["--model.hiden_size", "64"], ["model.hiden_size", "model.hidden_size"]),
     (["--model.hiden_size=64"], ["model.hiden_size", "model.hidden_size"]),
     (["--hidden_size", "64"], ["hidden_size", "model.hidden_size"]),
-    (["--model", "3"], ["model", "model.kind"]),
+    (["--modell", "3"], ["modell", "model.kind"]),
     (["--train.optimizer.lr", "1"], ["train.optimizer.lr", "train.optimiser.lr"]),
 ])  # fmt: skip
 def test_an_unknown_flag_names_itself_and_the_nearest_key(run_main, argv, named):
@@ -172,12 +174,151 @@ def test_an_unknown_key_in_a_file_names_key_and_file(file):
         parse(Config, ["--config", path])
 
 
+@pytest.mark.parametrize("key, text, value", [
+    ("train.optimiser.warmup", "10.0", 10),
+    ("train.optimiser.warmup", "1e3", 1000),
+    ("train.optimiser.warmup", "010", 10),
+    ("model.hidden_size", "16.0", 16),
+    ("train.seeds", "3", [3]),
+    ("train.seeds", "[1.0, 2]", [1, 2]),
+    ("resume", "1", True),
+    ("resume", "0", False),
+])  # fmt: skip
+def test_what_means_the_same_is_taken(file, key, text, value):
+    for argv in (["--config", file(nested(key, text))], [f"--{key}={text}"], [f"--{key}", text]):
+        assert operator.attrgetter(key)(parse(Config, argv)) == value
+
+
+@pytest.mark.parametrize("text", [
+    "{'hidden_size': 32, 'kind': 'gpt'}", '{"hidden_size": 32.0, "kind": "gpt"}', "{hidden_size: 32, kind: gpt}"
+])  # fmt: skip
+def test_a_group_may_be_given_as_one_mapping(text):
+    assert parse(Config, [f"--model={text}"]).model == Model(32, "gpt")
+    assert parse(Config, ["--train={'optimiser': {'lr': 0.5}}"]).train.optimiser.lr == 0.5
+    with pytest.raises(UserError, match="unknown key model.depth; did you mean"):
+        parse(Config, ["--model={'depth': 3}"])
+
+
+def test_a_list_without_brackets_is_shown_the_form():
+    with pytest.raises(UserError, match=r"train.seeds: found 0,1, expected list\[int\], such as \[0, 1\]"):
+        parse(Config, ["--train.seeds", "0,1"])
+
+
+@pytest.mark.parametrize(
+    "key", ["name", "resume", "model.hidden_size", "model.kind", "train.seeds", "train.optimiser.lr"]
+)
+def test_null_is_refused_where_it_means_nothing(file, key):
+    for argv in (["--config", file(nested(key, "null"))], [f"--{key}=null"]):
+        # As a flag, null may be a text.
+        if key != "name" or argv[0] == "--config":
+            with pytest.raises(UserError, match=f"{key}: found "):
+                parse(Config, argv)
+
+
+@dataclass
+class Limited:
+    count: Count = 3
+    """A count."""
+    shares: Annotated[list[Share], Distinct(1)] = field(default_factory=lambda: [0.5])
+    """Shares."""
+    rate: Positive | None = None
+    """A rate, or none."""
+    name: Name = "main"
+    """A name."""
+
+
+@pytest.mark.parametrize("key, text, expected", [
+    ("count", "0", "int from 1 to 1e+09"),
+    ("count", "true", "int"),
+    ("count", str(2**63), "int from 1 to 1e+09"),
+    ("shares", "[]", "at least 1, each once"),
+    ("shares", "[0.5, 0.5]", "at least 1, each once"),
+    ("shares", "[0.5, 1.5]", "float from 0 to 1"),
+    ("shares", "[.nan]", "float from 0 to 1"),
+    ("rate", "0", "float above 0"),
+    ("rate", ".inf", "float above 0"),
+    ("rate", "1e400", "float above 0"),
+    ("name", "..", "a name of 1 to 120 characters"),
+    ("name", "a/b", "a name of 1 to 120 characters"),
+    ("name", "", "a name of 1 to 120 characters"),
+    ("name", "x" * 300, "a name of 1 to 120 characters"),
+])  # fmt: skip
+def test_a_value_beyond_its_limits_is_told_with_them(file, key, text, expected):
+    for argv in (["--config", file(f"{key}: {text or repr(text)}")], [f"--{key}={text}"]):
+        with pytest.raises(UserError) as error:
+            parse(Limited, argv)
+        message = str(error.value)
+        assert message.startswith(f"{key}: found ") and expected in message and len(message) < 300
+
+
+def test_help_says_the_limits(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit):
+        parse(Limited, ["--help"])
+    told = capsys.readouterr().out
+    assert "A count. (type: int, from 1 to 1e+09, default: 3)" in told and "Annotated" not in told
+
+
+@pytest.mark.parametrize("text, told", [
+    ("train: {clip: 1}\nname: x\ntrain: {clip: 2}", "train stands twice, again in line 3"),
+    ("model:\n  kind: gpt\n  kind: bert", "kind stands twice, again in line 3"),
+    ("model: {hidden_size: !!int abc}", "no such value"),
+    ("name: &a [*a]", "name: found"),
+])  # fmt: skip
+def test_yaml_that_says_two_things_or_nothing_is_told(file, text, told):
+    with pytest.raises(UserError) as error:
+        parse(Config, ["--config", file(text)])
+    assert told in str(error.value) and "\n" not in str(error.value)
+
+
+def test_words_that_other_readers_take_for_more_are_words(file):
+    assert parse(Config, ["--config", file("name: 2026-13-45")]).name == "2026-13-45"
+    assert parse(Config, ["--config", file("name: off")]).name == "off"
+    # What a YAML 1.1 reader, such as W&B's, makes of an unquoted off.
+    assert parse(Config, ["--config", file("name: false")]).name == "off"
+    with pytest.raises(UserError, match="train.seeds: found"):
+        parse(Config, ["--config", file("train: {seeds: [010, 1:30]}")])
+
+
+def test_files_are_utf8_whatever_the_locale(tmp_path):
+    (tmp_path / "a.yaml").write_text("# Gödel\nname: naïve\n", encoding="utf-8")
+    code = "import sys; from common.config import parse; from tests.common.test_config import Config\n"
+    code += "assert parse(Config, sys.argv[1:]).name == 'na\\xefve'"
+    env = os.environ | {"LC_ALL": "C", "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0"}
+    done = subprocess.run(
+        [sys.executable, "-c", code, f"--config={tmp_path}/a.yaml"], cwd=ROOT, env=env, capture_output=True
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_reader_that_closes_the_pipe_ends_it_quietly():
+    code = "from common import config; from tests.common.test_config import Config\nimport sys; sys.argv = ['x']\n"
+    code += "config.main(lambda settings: [print('line ' * 1000) for _ in range(1000)] and None, Config)"
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.stderr.read() == b"" and process.wait(60) == 141
+
+
+def test_a_deleted_working_directory_is_one_line(tmp_path):
+    code = "import os; os.rmdir(os.getcwd())\nfrom common import config\nfrom tests.common.test_config import Config\n"
+    code += "config.main(print, Config)"
+    (tmp_path / "here").mkdir()
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path / "here", env=env, capture_output=True, text=True)
+    assert (
+        done.returncode == 2
+        and done.stderr.startswith("error: found no working directory")
+        and done.stderr.count("\n") == 1
+    )
+
+
 @pytest.mark.parametrize("key, text, found, expected", [
     ("train.optimiser.lr", "fast", "fast", "float"),
     ("train.optimiser.warmup", "3.5", "3.5", "int or null"),
     ("train.clip", "much", "much", "float or null"),
     ("model.kind", "rnn", "rnn", "one of bert, gpt"),
-    ("model.hidden_size", "1e3", "1000.0", "int"),
+    ("model.hidden_size", "16.5", "16.5", "int"),
     ("train.seeds", "[a]", "a", "list[int]"),
     ("resume", "maybe", "maybe", "bool"),
 ])  # fmt: skip
@@ -284,7 +425,11 @@ def test_a_full_disk_is_one_line(run_main):
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="needs /proc, where nobody can make a folder")
 def test_a_place_that_takes_no_folder_is_one_line(run_main):
     code, message = run_main(lambda settings: write_atomic("/proc/runs/main/config.yaml", ""))
-    assert code == 2 and message.startswith("error: /proc/runs/main: no right to write") and message.count("\n") == 1
+    assert (
+        code == 2
+        and message.startswith("error: /proc/runs/main: no right to read or write")
+        and message.count("\n") == 1
+    )
 
 
 def test_a_file_where_a_folder_should_be_is_one_line(run_main, tmp_path):

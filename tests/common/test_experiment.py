@@ -74,10 +74,10 @@ def test_a_run_lies_where_its_head_says(monkeypatch):
     assert Config(name="main").folder.name == "main"
 
 
-@pytest.mark.parametrize("seeds", [[], [1, 1]])
+@pytest.mark.parametrize("seeds", ["[]", "[1, 1]"])
 def test_seeds_are_at_least_one_and_each_once(seeds):
-    with pytest.raises(ValueError, match="each once"):
-        Config(seeds=seeds)
+    with pytest.raises(UserError, match=r"seeds: found .* at least 1, each once"):
+        config.parse(Config, [f"--seeds={seeds}"])
 
 
 def test_a_finished_run_says_so_and_is_left_alone(tmp_path, capsys):

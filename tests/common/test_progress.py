@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from common import progress
-from common.progress import Progress, stop_signal
+from common.progress import STOP_SIGNALS, Progress, stop_signal
 
 
 @pytest.fixture
@@ -52,13 +52,44 @@ def test_on_a_terminal_there_is_a_bar_with_the_scalars(monkeypatch, capsys):
     assert "10/10" in bar and "loss=0.5" in bar
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_the_first_signal_is_noted_and_the_second_interrupts(number):
-    before = signal.getsignal(number)
+@pytest.fixture
+def usual():
+    """Signals as a shell in the foreground hands them on, whatever the tests were started with."""
+    handlers = {number: signal.getsignal(number) for number in STOP_SIGNALS}
+    for number in STOP_SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+    yield
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def test_the_warnings_of_clusters_and_terminals_are_among_the_signals():
+    assert {signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2} == set(STOP_SIGNALS)
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_is_noted_and_ctrl_c_after_it_interrupts(usual, number):
     with stop_signal() as stop:
         assert not stop
         os.kill(os.getpid(), number)
         assert stop
         with pytest.raises(KeyboardInterrupt):
-            os.kill(os.getpid(), number)
-    assert signal.getsignal(number) is before
+            os.kill(os.getpid(), signal.SIGINT)
+    assert signal.getsignal(number) is signal.SIG_DFL
+
+
+@pytest.mark.parametrize("number", [number for number in STOP_SIGNALS if number != signal.SIGINT])
+def test_what_asks_again_does_not_cut_the_last_checkpoint_short(usual, number):
+    with stop_signal() as stop:
+        for again in (signal.SIGTERM, number, number):
+            os.kill(os.getpid(), again)
+    assert stop
+
+
+@pytest.mark.parametrize("number", STOP_SIGNALS)
+def test_a_signal_that_is_ignored_stays_ignored(usual, number):
+    signal.signal(number, signal.SIG_IGN)
+    with stop_signal() as stop:
+        os.kill(os.getpid(), number)
+        assert not stop
+    assert signal.getsignal(number) is signal.SIG_IGN

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -16,7 +17,7 @@ import pytest
 import torch
 from matplotlib.figure import Figure
 
-from common import config
+from common import config, manifest
 from common.plain import plain, write_atomic
 from common.run import Run, UserError
 
@@ -182,7 +183,7 @@ def test_truncate_keeps_the_bytes_of_the_rows_up_to_the_step(path):
 def test_a_damaged_line_in_the_middle_is_a_clear_error(path):
     run = Run.create(path, Config())
     run.metrics_path.write_text('{"step": 1}\n{"st\n{"step": 3}\n')
-    with pytest.raises(UserError, match="damaged line in .*metrics.jsonl"):
+    with pytest.raises(UserError, match="damaged line 2 in .*metrics.jsonl"):
         run.metrics()
 
 
@@ -303,3 +304,97 @@ def test_a_mirror_gets_every_row_and_the_end(path):
     run.log(1, loss=0.5)
     run.finish()
     assert seen == [(1, 0.5), "finish"]
+
+
+def test_a_run_whose_folder_is_replaced_stops_and_leaves_the_new_one_alone(path):
+    first = Run.create(path, Config())
+    first.log(1, loss=1.0)
+    shutil.rmtree(path)
+    second = Run.create(path, Config())
+    second.log(1, loss=2.0)
+    with pytest.raises(UserError, match="deleted or replaced while this run wrote"), first:
+        first.log(2, loss=1.0)
+    second.log(2, loss=2.0)
+    assert second.manifest["state"] == "running"
+    second.finish()
+    assert [row["loss"] for row in rows_without_time(Run.open(path))] == [2.0, 2.0]
+
+
+def test_a_run_whose_folder_is_gone_stops_without_making_it_anew(path):
+    run = Run.create(path, Config())
+    shutil.rmtree(path)
+    with pytest.raises(UserError, match="deleted or replaced"), run:
+        run.log(1, loss=1.0)
+    assert not path.exists()
+
+
+@pytest.mark.parametrize("left", ["metrics.jsonl", "manifest.json", "checkpoints"])
+def test_without_its_config_a_run_is_not_gone_on_with(path, left):
+    run = Run.create(path, Config())
+    run.log(1, loss=1.0)
+    run.finish("interrupted")
+    (path / "checkpoints").mkdir()
+    for name in {"config.yaml", "metrics.jsonl", "manifest.json", "checkpoints"} - {left}:
+        there = path / name
+        there.rmdir() if there.is_dir() else there.unlink()
+    with pytest.raises(UserError, match="found no .*config.yaml, but what a run with one has written"):
+        Run.create(path, Config(train=Train(lr=0.5)), resume=True)
+
+
+def test_where_a_run_lies_is_no_part_of_what_it_computes(path, capsys):
+    @dataclass
+    class Placed(Config):
+        root: str = "runs"
+        study: str = "quick"
+        device: str = "cpu"
+        threads: int = 0
+
+    Run.create(path, Placed()).finish("interrupted")
+    moved = path.with_name("moved")
+    path.rename(moved)
+    assert Run.create(moved, Placed("moved", root="elsewhere", study="slow"), resume=True).config()["name"] == "main"
+    assert capsys.readouterr().err == ""
+    Run.create(moved, Placed(threads=2), resume=True)
+    told = capsys.readouterr().err
+    assert "goes on with threads 2, was 0: other rounding" in told and told.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "change", [lambda lines: lines[:-1], lambda lines: [*lines, lines[-1]], lambda lines: lines[1:]]
+)
+def test_an_ended_run_whose_record_has_changed_says_so(path, change):
+    run = Run.create(path, Config())
+    for step in range(4):
+        run.log(step, loss=1.0)
+    run.finish()
+    run.metrics_path.write_text("".join(change(run.metrics_path.read_text().splitlines(keepends=True))))
+    with pytest.raises(UserError, match=r"found [35] rows in .*metrics.jsonl, expected 4"):
+        Run.open(path).metrics()
+
+
+def test_code_inside_of_another_repository_has_no_commit(tmp_path, monkeypatch):
+    """As where the package is installed, not editable, into the .venv of somebody's project."""
+    for command in (
+        ["init", "-q"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm", "x", "--allow-empty"],
+    ):
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    inside = tmp_path / ".venv" / "site-packages"
+    inside.mkdir(parents=True)
+    monkeypatch.setattr(manifest, "ROOT", inside)
+    assert manifest.manifest()["commit"] is None and manifest.manifest()["dirty"] is None
+    monkeypatch.setattr(manifest, "ROOT", tmp_path)
+    assert len(manifest.manifest()["commit"]) == 40
+
+
+def test_what_killed_writes_have_left_is_swept_at_the_next_resume(path):
+    Run.create(path, Config()).finish("interrupted")
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    (path / "results").mkdir()
+    left = [path / f".manifest.json.{gone.pid}", path / "results" / f".loss.json.{gone.pid}"]
+    alive = path / f".config.yaml.{os.getppid()}"
+    for file in (*left, alive):
+        file.write_text("{")
+    Run.create(path, Config(), resume=True)
+    assert not any(file.exists() for file in left) and alive.exists()

@@ -4,29 +4,38 @@ import json
 import math
 import os
 import shlex
-import signal
 import subprocess
 import sys
-import time
+from collections import Counter
 from pathlib import Path
 
 import pytest
+import yaml
 
-from common import experiment, pool, sweep
+from common import experiment, sweep
 from common.plain import to_yaml
 from common.run import UserError
 
 ROOT = Path(__file__).parents[2]
 
-# Stands for a paper's train.py: obeys --fail and --sleep, counts its starts, leaves a finished run.
+# Stands for a paper's train.py: obeys --fail, --sleep (at its first start) and --save (seconds that its last checkpoint takes
+# when it is asked to stop), counts its starts, leaves a finished run.
 TRAIN = """
-import json, os, pathlib, sys, time
+import json, os, pathlib, signal, sys, time
 flags = dict(word[2:].split("=", 1) for word in sys.argv[1:])
 folder = pathlib.Path("runs/paper", flags["study"], flags["name"])
 folder.mkdir(parents=True, exist_ok=True)
+def save(number, frame):
+    time.sleep(float(flags["save"]))
+    (folder / "saved").touch()
+    sys.exit(130)
+if "save" in flags:
+    signal.signal(signal.SIGTERM, save)
 with open(folder / "starts", "a") as starts:
-    print(os.getpid(), os.environ["OMP_NUM_THREADS"], file=starts)
-if "sleep" in flags:
+    print(os.getpid(), os.environ["OMP_NUM_THREADS"], os.getppid(), "resume" in flags, file=starts)
+if "save" in flags and not (folder / "saved").exists():
+    time.sleep(600)
+if "sleep" in flags and "resume" not in flags:
     time.sleep(float(flags["sleep"]))
 if "fail" in flags:
     sys.exit("error: asked to fail")
@@ -44,8 +53,7 @@ with open(run / "probes", "a") as probes:
 """
 
 
-@pytest.fixture
-def paper(tmp_path, monkeypatch):
+def lay(tmp_path, monkeypatch):
     """A folder with one paper, as the current one; gives a function that writes a sweep file there."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
@@ -61,12 +69,25 @@ def paper(tmp_path, monkeypatch):
     return write
 
 
+@pytest.fixture
+def paper(tmp_path, monkeypatch):
+    return lay(tmp_path, monkeypatch)
+
+
 def commands(path, seed=0, preset=None, study=None, seeds=None):
     return [list(job.command) for job in sweep.jobs(sweep.load(path, preset, study), seed, seeds)]
 
 
 def starts(name):
-    return Path("runs/paper/width", name, "starts").read_text().splitlines()
+    """A line per start of a run: process, threads, parent, whether it was resumed."""
+    file = Path("runs/paper/width", name, "starts")
+    return file.read_text().splitlines() if file.exists() else []
+
+
+def touch(*paths):
+    for path in map(Path, paths):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
 
 
 def test_grid_is_every_combination_once_named_by_what_varies(paper):
@@ -122,6 +143,7 @@ def test_random_draws_come_from_the_seed_alone(paper):
 def test_list_entries_become_their_own_commands(paper):
     main = {"name": "main", "config": ["quick.yaml", "more.yaml"], "train.steps": 10, "resume": None, "tied": True}
     probe = {"program": "paper/analysis/probe.py", "config": "probe.yaml", "run": "runs/paper/quick/main"}
+    touch("quick.yaml", "more.yaml", "probe.yaml")
     made = sweep.jobs(sweep.load(paper(method="list", study="quick", runs=[main, probe])))
     flags = (
         "--config=quick.yaml --config=more.yaml --train.steps=10 --resume=null --tied=true --study=quick --name=main"
@@ -154,42 +176,289 @@ def test_a_job_waits_for_what_it_reads_and_for_what_it_names(paper):
         {"name": "wide"},
         {"name": "component", "train.start_from": "runs/paper/width/main/checkpoints"},
         {"name": "mainland", "config": "runs/paper/width/main_not.yaml"},
-        {"name": "curves", "program": "paper/analysis/probe.py", "run": "runs/paper/width/main", "after": ["wide"]},
+        {"name": "curves", "program": "paper/analysis/probe.py", "run": "runs/paper/width/main", "after": "wide"},
+        {"name": "copied", "config": ["runs/paper/width/wide/config.yaml"]},
     ]
+    touch("runs/paper/width/main_not.yaml")
     made = {job.name: job for job in sweep.jobs(sweep.load(paper(method="list", runs=runs)))}
     waits = {name: job.after for name, job in made.items()}
-    assert waits == {"main": (), "wide": (), "component": ("main",), "mainland": (), "curves": ("main", "wide")}
+    assert waits == {
+        "main": (),
+        "wide": (),
+        "component": ("main",),
+        "mainland": (),
+        "curves": ("main", "wide"),
+        "copied": ("wide",),
+    }
     assert not any("after" in word for word in made["curves"].command)
 
 
-MISTAKES = {
-    "found wide under after": {"method": "list", "runs": [{"name": "main", "after": ["wide"]}, {"name": "wide"}]},
-    "unknown key methods": {"methods": "grid"},
-    "found no method": {},
-    "found method bayes": {"method": "bayes", "parameters": {}},
-    "found no run_cap": {"method": "random", "parameters": {}},
-    "found distribution beta in parameter lr": {"method": "grid", "parameters": {"lr": {"distribution": "beta"}}},
-    "found no max in parameter lr": {"method": "random", "run_cap": 1, "parameters": {"lr": {"min": 0.1}}},
-    "found distribution uniform": {"method": "grid", "parameters": {"lr": {"min": 0.1, "max": 0.2}}},
-    "unknown key parameters in parameter model": {"method": "grid", "parameters": {"model": {"parameters": {}}}},
-    "several runs named main": {"method": "list", "runs": [{"name": "main"}, {"name": "main"}]},
-    "found no name in run": {"method": "list", "runs": [{"lr": 1}]},
-    "found no program gone.py": {"method": "list", "runs": [{"program": "gone.py"}]},
-    r"found \$\{args_json\} in command": {"method": "list", "runs": [{"name": "a"}], "command": ["${args_json}"]},
-}
+LIST, GRID, RANDOM_ONE = {"method": "list"}, {"method": "grid"}, {"method": "random", "run_cap": 1}
+LOG = {"distribution": "log_uniform_values", "min": 1e-4, "max": 1e-2}
+STEPS = {"distribution": "q_uniform", "min": 0, "max": 1}
 
 
-@pytest.mark.parametrize("message", MISTAKES)
-def test_a_mistake_is_named(paper, message):
-    with pytest.raises(UserError, match=message):
-        commands(paper(**MISTAKES[message]))
+def one(**entry):
+    """A list of one run."""
+    return LIST | {"runs": [{"name": "main"} | entry]}
 
 
-def test_a_mistake_exits_2_in_one_line(paper, capsys):
-    assert sweep.main([str(paper(method="bayes"))]) == 2
-    assert sweep.main(["gone.yaml"]) == 2
-    bayes, gone = capsys.readouterr().err.splitlines()
-    assert "bayes" in bayes and "gone.yaml" in gone
+def drawn(**spec):
+    """A random sweep over lr."""
+    return RANDOM_ONE | {"parameters": {"lr": spec}}
+
+
+# What is wrong with a file, and the start of what is told.
+MISTAKES = [
+    ("unknown key methods", {"methods": "grid"}),
+    ("found no method", {}),
+    ("method: found 'bayes'", {"method": "bayes", "parameters": {}}),
+    ("method: found ", {"method": ["grid"]}),
+    ("method: found null", {"method": None}),
+    ("program: found 3", one() | {"program": 3}),
+    ("found no program gone.py", one(program="gone.py")),
+    ("program: found ", one(program=["paper/train.py"])),
+    ("base: found 3", one() | {"base": 3}),
+    ("found no config gone.yaml", one() | {"base": "gone.yaml"}),
+    ("name: found 'a/b'", one() | {"name": "a/b"}),
+    ("name: found '..'", one() | {"name": ".."}),
+    ("name: found 3 ", one() | {"name": 3}),
+    ("study: found 3", one() | {"study": 3}),
+    ("study: found '../other'", one() | {"study": "../other"}),
+    ("slurm: found 3", one() | {"slurm": 3}),
+    ("run_cap: found -1", one() | {"run_cap": -1}),
+    ("run_cap: found 0", one() | {"run_cap": 0}),
+    ("run_cap: found 'ten'", one() | {"run_cap": "ten"}),
+    ("run_cap: found 1.5", one() | {"run_cap": 1.5}),
+    ("run_cap: found true", one() | {"run_cap": True}),
+    ("run_cap: found 10000000000", one() | {"run_cap": 10**10}),
+    ("command: found 3", one() | {"command": 3}),
+    ("command: found []", one() | {"command": []}),
+    ("command: found ", one() | {"command": [["a"]]}),
+    ("found ${args_json} in command", one() | {"command": ["${args_json}"]}),
+    ("found command ", one() | {"command": ["${interpreter}", "${program}"]}),
+    ("found gone-program at the head of command", one() | {"command": ["gone-program", "${args}"]}),
+    # The runs of a list
+    ("found no runs", LIST),
+    ("runs: found 3", LIST | {"runs": 3}),
+    ("runs: found {}", LIST | {"runs": {}}),
+    ("runs: found []", LIST | {"runs": []}),
+    ("runs: found [3]", LIST | {"runs": [3]}),
+    ("runs: found [None]", LIST | {"runs": [None]}),
+    ("found runs", GRID | {"parameters": {"lr": {"value": 1}}, "runs": [{"name": "main"}]}),
+    ("found parameters", one() | {"parameters": {"lr": {"value": 1}}}),
+    ("found several runs named main", LIST | {"runs": [{"name": "main"}, {"name": "main"}]}),
+    ("found no name in run", LIST | {"runs": [{"lr": 1}]}),
+    ("name: found 'a/b'", one(name="a/b")),
+    ("name: found '..'", one(name="..")),
+    ("name: found ''", one(name="")),
+    ("name: found 3 ", one(name=3)),
+    ("name: found null", one(name=None)),
+    ("name: found 'aaaa", one(name="a" * 130)),
+    ("found a training run named logs", one(name="logs")),
+    ("study: found '..'", one(study="..")),
+    ("after: found 3", one(after=3)),
+    ("after: found [3]", one(after=[3])),
+    ("found x under after", one(after=["x"])),
+    ("found wide under after", LIST | {"runs": [{"name": "main", "after": ["wide"]}, {"name": "wide"}]}),
+    ("presets: found 3", one(presets=3)),
+    ("presets: found []", one(presets=[])),
+    ("config: found 3", one(config=3)),
+    ("config: found ", one(config={"a": 1})),
+    ("found no config gone.yaml", one(config=["gone.yaml"])),
+    ("experiment: found 3", one(experiment=3)),
+    ("experiment: found '../../x'", one(experiment="../../x")),
+    ("run: found '../other/main'", one(experiment="loss", run="../other/main")),
+    ("found no experiment loss", one(experiment="loss")),
+    ("runs: found '--lr'", one(**{"--lr": 1})),
+    ("runs: found 'lr=1 '", one(**{"lr=1 ": 1})),
+    ("runs.1.lr: found nan", one(lr=math.nan)),
+    ("runs.1.lr: found 'a\\x00b'", one(lr="a\0b")),
+    ("runs.1.lr: found '\\ud800'", one(lr="\ud800")),
+    ("runs.1.law: found {'a'}", one(law={"a"})),
+    # The parameters of a grid and of random draws
+    ("parameters: found 3", GRID | {"parameters": 3}),
+    ("parameters: found {}", GRID | {"parameters": {}}),
+    ("found no run_cap", {"method": "random", "parameters": {"lr": {"value": 1}}}),
+    ("found 3 in parameter lr", GRID | {"parameters": {"lr": 3}}),
+    ("parameters.lr.values: found 3", GRID | {"parameters": {"lr": {"values": 3}}}),
+    ("parameters.lr.values: found []", GRID | {"parameters": {"lr": {"values": []}}}),
+    ("parameters.lr.values: found []", drawn(values=[])),
+    ("found distribution 'beta' in parameter lr", GRID | {"parameters": {"lr": {"distribution": "beta"}}}),
+    ("found distribution ['a'] in parameter lr", GRID | {"parameters": {"lr": {"distribution": ["a"]}}}),
+    ("found distribution uniform", GRID | {"parameters": {"lr": {"min": 0.1, "max": 0.2}}}),
+    ("unknown key parameters in parameter model", GRID | {"parameters": {"model": {"parameters": {}}}}),
+    ("parameters: found 'a b'", GRID | {"parameters": {"a b": {"value": 1}}}),
+    ("found 1000000 runs", GRID | {"parameters": {key: {"values": list(range(10))} for key in "abcdef"}}),
+    ("name: found ", GRID | {"parameters": {"lr": {"values": ["a" * 130]}}}),
+    ("after: found 3", GRID | {"parameters": {"after": {"value": 3}}}),
+    ("found no max in parameter lr", drawn(min=0.1)),
+    ("unknown key min in parameter lr", drawn(value=1, min=0)),
+    ("unknown key q in parameter lr", drawn(min=0.0, max=1.0, q=0.1)),
+    ("parameters.lr: found min 2 above max 1", drawn(min=2, max=1)),
+    ("parameters.lr: found min 0.2 above max 0.1", drawn(min=0.2, max=0.1)),
+    ("parameters.lr.min: found 'a'", drawn(min="a", max=1)),
+    ("parameters.lr.max: found null", drawn(min=0.1, max=None)),
+    ("parameters.lr.min: found true", drawn(min=True, max=3)),
+    ("parameters.lr.min: found nan", drawn(min=math.nan, max=1.0)),
+    ("parameters.lr.max: found inf", drawn(min=0.0, max=math.inf)),
+    ("parameters.lr.max: found 1000", drawn(min=0.5, max=10**400)),
+    ("parameters.lr.min: found 0.5", drawn(distribution="int_uniform", min=0.5, max=3)),
+    ("parameters.lr.min: found -0.1", drawn(**LOG | {"min": -0.1})),
+    ("parameters.lr.min: found 0", drawn(**LOG | {"min": 0})),
+    ("parameters.lr.max: found 0.0", drawn(**LOG | {"max": 0.0})),
+    ("parameters.lr.q: found 0", drawn(**STEPS, q=0)),
+    ("parameters.lr.q: found -1", drawn(**STEPS, q=-1)),
+    ("parameters.lr.q: found 'a'", drawn(**STEPS, q="a")),
+]
+
+
+def is_mistake(argv, told, capsys):
+    """Whether the sweep ends with 2 and one line that begins as told, starting nothing."""
+    assert sweep.main(argv) == 2
+    out, err = capsys.readouterr()
+    assert err.startswith(f"error: {told}") and err.count("\n") == 1 and len(err) < 600, err
+    return not out and not Path("runs").exists()
+
+
+@pytest.mark.parametrize(("told", "keys"), MISTAKES, ids=lambda value: value if isinstance(value, str) else "")
+def test_a_mistake_ends_with_2_and_a_line_that_names_it(paper, told, keys, capsys):
+    text = yaml.dump({"program": "paper/train.py"} | keys, sort_keys=False)
+    Path("width.yaml").write_text(text, encoding="utf-8")
+    assert is_mistake(["width.yaml"], told, capsys)
+
+
+ODD = [None, True, -1, 0.5, math.nan, -math.inf, 10**400, "", "a", "..", "a/b", "{preset}", "${args}", "a\0b", "\ud800"]
+ODD += ["é" * 200, [], [[]], [3], [None], {}, {"a": 1}, {3: 4}]
+WHOLE = [
+    {
+        **{"program": "paper/train.py", "base": "paper/{preset}.yaml", "name": "width", "study": "s", "run_cap": 9},
+        **{"method": "list", "command": ["${interpreter}", "${program}", "${args}"], "slurm": {"timeout_min": 5}},
+        "runs": [
+            {"name": "main", "config": ["paper/a.yaml"], "model.d": 3, "sizes": [[5, 5]], "borrow": {"lr=1": "b"}},
+            {"program": "paper/analysis/probe.py", "run": "runs/s/main", "after": ["main"], "presets": ["quick"]},
+            {"experiment": "loss", "run": "main", "name": "l", "runs": ["main"]},
+        ],
+    },
+    {
+        **{"program": "paper/train.py", "method": "grid"},
+        "parameters": {"lr": {"values": [1, 2]}, "d": {"value": "x"}, "study": {"value": "s"}},
+    },
+    {
+        **{"program": "paper/train.py", "method": "random", "run_cap": 3},
+        "parameters": RANDOM | {"k": {"distribution": "int_uniform", "min": 1, "max": 9}},
+    },
+]
+
+
+def places(value, path=()):
+    """Paths of all values inside a value."""
+    inside = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [path, *(found for key, item in inside for found in places(item, (*path, key)))]
+
+
+def changed(value, path, odd):
+    """The value with another one at a place."""
+    if not path:
+        return odd
+    items = dict(value) if isinstance(value, dict) else list(value)
+    items[path[0]] = changed(value[path[0]], path[1:], odd)
+    return items
+
+
+@pytest.mark.parametrize("keys", WHOLE, ids=lambda keys: keys["method"])
+def test_an_odd_value_anywhere_is_taken_or_told_in_a_line(paper, tmp_path, monkeypatch, keys, capsys):
+    monkeypatch.setattr(experiment, "ROOT", tmp_path)
+    touch("paper/quick.yaml", "paper/a.yaml")
+    (tmp_path / "paper/configs").mkdir()
+    (tmp_path / "paper/configs/loss.yaml").write_text("#   python paper/analysis/probe.py --config x\n")
+    codes = Counter()
+    for place in places(keys):
+        for odd in ODD:
+            Path("odd.yaml").write_text(yaml.dump(changed(keys, place, odd), sort_keys=False), encoding="utf-8")
+            code = sweep.main(["odd.yaml", "--dry_run", "--preset=quick"])
+            err, expected = capsys.readouterr().err, {0: 0, 2: 1}
+            assert err.count("\n") == expected[code] and len(err) < 900, (place, odd, err)
+            codes[code] += 1
+    assert codes[2] > codes[0]
+
+
+@pytest.mark.parametrize(
+    ("told", "content"),
+    [
+        ("found null in", b""),
+        ("found 3 in", b"3"),
+        ("found ['a'] in", b"- a"),
+        ("found no readable sweep file width.yaml (no UTF-8 text)", "name: größe".encode("latin-1")),
+        ("found no valid YAML in width.yaml: method stands twice", b"method: list\nmethod: grid"),
+        ("found no valid YAML", b"runs: [a"),
+        ("found no valid YAML", b"name: a\x00b"),
+        ("found no valid YAML", b"[" * 10000),
+        ("runs.1.lr.1", b"method: list\nruns: [{name: a, lr: &loop [*loop]}]"),
+        ("unknown key 3", b"3: a"),
+        (
+            "runs.1.day: found datetime.date(2026, 1, 2)",
+            b"method: list\nruns: [{name: a, day: !!timestamp 2026-01-02}]",
+        ),
+        (
+            "runs.1: found the key datetime.date(2026, 1, 2)",
+            b"method: list\nruns: [{name: a, ? !!timestamp 2026-01-02 : 1}]",
+        ),
+    ],
+)
+def test_a_file_that_is_no_sweep_ends_with_2_and_one_line(paper, told, content, capsys):
+    Path("width.yaml").write_bytes(content)
+    assert is_mistake(["width.yaml"], told, capsys)
+
+
+@pytest.mark.parametrize(
+    ("told", "flags"),
+    [
+        *((f"argument --workers: found {text}", [f"--workers={text}"]) for text in ("0", "-1", "1.5", "x", "5000", "")),
+        *((f"argument --threads: found {text}", ["--threads", text]) for text in ("0", "-1", "4097", "1e3")),
+        *((f"argument --seeds: found {text}", ["--seeds", text]) for text in ("x", "[]", "[1, 1]", "[-1]", "1.5", "{")),
+        ("argument --seed: found -1", ["--seed", "-1"]),
+        ("argument --workers: expected one argument", ["--workers"]),
+        ("unrecognized arguments: --colour", ["--colour"]),
+        ("--study: found 'a/b'", ["--study", "a/b"]),
+        ("--study: found ''", ["--study", ""]),
+        ("--preset: found '..'", ["--preset", ".."]),
+    ],
+)
+def test_a_wrong_flag_ends_with_2_and_one_line(paper, told, flags, capsys):
+    assert is_mistake([str(paper(**one())), *flags], told, capsys)
+
+
+def test_a_file_that_is_not_there_ends_with_2_and_one_line(paper, capsys):
+    assert is_mistake(["gone.yaml"], "found no readable sweep file gone.yaml (No such file", capsys)
+    assert is_mistake(["paper"], "found no readable sweep file paper (Is a directory", capsys)
+    assert is_mistake([], "the following arguments are required: file", capsys)
+
+
+def test_a_file_in_the_place_of_the_runs_ends_with_2(paper, capsys):
+    Path("runs").touch()
+    assert sweep.main([str(paper(**one()))]) == 2
+    assert "stands in the way" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "de_DE.ISO-8859-1"])
+def test_a_file_is_read_as_utf_8_whatever_the_locale(paper, locale):
+    path = paper(**one(law="größe"))
+    path.write_text(path.read_text(), encoding="utf-8")
+    plain = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "PYTHONIOENCODING": "ascii"}
+    command = [sys.executable, "-m", "common.sweep", str(path), "--dry_run"]
+    swept = subprocess.run(command, env=os.environ | plain, capture_output=True, text=True)
+    assert (swept.returncode, swept.stderr) == (0, "")
+    assert "--law=gr" in swept.stdout
+
+
+def test_a_preset_that_no_entry_has_or_that_has_no_config_is_told(paper):
+    runs = [{"name": "main", "presets": ["quick", "paper"]}]
+    with pytest.raises(UserError, match="found no run for preset quik .*, expected one of paper, quick"):
+        commands(paper(method="list", runs=runs), preset="quik")
+    touch("paper/quick.yaml")
+    with pytest.raises(UserError, match="presets: found no paper/paper.yaml"):
+        commands(paper(method="list", base="paper/{preset}.yaml", runs=runs), preset="quick")
 
 
 def test_dry_run_prints_the_commands_and_starts_none(paper, capsys):
@@ -210,7 +479,7 @@ def test_a_failure_stops_only_what_waits_for_it(paper, capsys):
     out = capsys.readouterr().out
     assert "bad: exit 1" in out and "asked to fail" in out and "of_bad: left out" in out
     assert "of_good: done" in out and "2 done and 2 failed" in out
-    assert Path("runs/paper/width/logs/good.log").read_text() == "trained good\n"
+    assert Path("runs/paper/width/logs/good.log").read_text().endswith(" --name=good\ntrained good\n")
     assert starts("good")[0].split()[1] == "3"
 
 
@@ -225,76 +494,13 @@ def test_finished_runs_are_skipped_begun_ones_resumed_and_analyses_repeated(pape
     assert "--resume=true" in commands(path)[0]
 
 
-class Counted:
-    """A process that ends at its third poll; counts how many live at once."""
-
-    alive, most = 0, 0
-
-    def __init__(self, job):
-        self.polls = 0
-        Counted.alive += 1
-        Counted.most = max(Counted.most, Counted.alive)
-
-    def poll(self):
-        self.polls += 1
-        Counted.alive -= self.polls == 3
-        return 0 if self.polls == 3 else None
-
-
-def test_pool_never_runs_more_than_its_workers():
-    jobs = [pool.Job(str(number), (), Path("unused")) for number in range(7)]
-    assert pool.run(jobs, [], Counted, workers=3) == dict.fromkeys("0123456", 0)
-    assert (Counted.most, Counted.alive) == (3, 0)
-
-
-def wait_until(condition, seconds=30):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.05)
-
-
-def gone(pid):
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return True
-    return False
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_an_interrupt_leaves_no_child_behind(paper, number):
-    path = paper(method="grid", parameters={"sleep": {"values": [600, 601]}})
-    swept = subprocess.Popen([sys.executable, "-m", "common.sweep", str(path)], stdout=subprocess.DEVNULL)
-    files = [Path(f"runs/paper/width/width_sleep={seconds}/starts") for seconds in (600, 601)]
-    wait_until(lambda: all(file.exists() and file.read_text().endswith("\n") for file in files))
-    swept.send_signal(number)
-    assert swept.wait(30) == 130
-    assert all(gone(int(file.read_text().split()[0])) for file in files)
-
-
-def test_slurm_runs_the_same_commands(paper):
-    pytest.importorskip("submitit")
-    jobs = sweep.jobs(sweep.load(paper(method="list", runs=[{"name": "good"}, {"name": "bad", "fail": True}])))
-    # submitit's local cluster stands for Slurm: same files, same pickled call.
-    start = pool.slurm(Path("runs/submitit"), threads=2, settings={"timeout_min": 1}, cluster="local")
-    assert pool.run(jobs, [], start, workers=2) == {"good": 0, "bad": 1}
-    assert starts("good")[0].split()[1] == "2"
-    assert "asked to fail" in Path("runs/paper/width/logs/bad.log").read_text()
-
-
-def test_slurm_settings_that_submitit_does_not_know_are_a_mistake(tmp_path):
-    pytest.importorskip("submitit")
-    with pytest.raises(UserError, match="slurm: .*colour"):
-        pool.slurm(tmp_path, threads=1, settings={"colour": "blue"}, cluster="local")
-
-
 # One file for all presets
 
 
 def test_preset_and_study_are_filled_in_and_base_lies_under_every_training_run(paper):
     runs = [{"name": "main"}, {"name": "parts", "config": "paper/parts.yaml", "start": "runs/paper/{study}/main"}]
     path = paper(method="list", base="paper/{preset}.yaml", runs=runs)
+    touch("paper/quick.yaml", "paper/parts.yaml")
     assert [" ".join(words) for words in commands(path, preset="quick", study="second", seeds="[6, 7]")] == [
         "python paper/train.py --config=paper/quick.yaml --study=second --name=main --seeds=[6, 7]",
         "python paper/train.py --config=paper/quick.yaml --config=paper/parts.yaml --start=runs/paper/second/main "

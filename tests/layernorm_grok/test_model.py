@@ -334,10 +334,6 @@ def test_a_constant_row_needs_an_epsilon(norm_eps):
     assert torch.equal(logits.isnan(), trace(model, ALL).logits.isnan())
 
 
-@pytest.mark.parametrize(
-    "options, words",
-    [({"d": 10, "heads": 4}, "d 10 is not a multiple of model.heads 4"), ({"layers": 0}, "at least 1")],
-)
-def test_impossible_shapes_are_refused(options, words):
-    with pytest.raises(ValueError, match=words):
-        Model(**options)
+def test_heads_that_do_not_divide_the_width_are_refused():
+    with pytest.raises(ValueError, match="d 10 is not a multiple of model.heads 4"):
+        Model(d=10, heads=4)
