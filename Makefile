@@ -46,10 +46,10 @@ repro-blocks repro-icl repro-capacity:
 	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-grok" >&2; exit 2
 
 test: setup ## the whole suite (about four minutes on 2 cores)
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: setup ## the long tests
-	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m pytest -n $(WORKERS) -m slow
 
 lint: setup ## ruff: rules and format
 	$(BIN)/ruff check .

@@ -51,6 +51,7 @@ class Run:
         if run.path.is_dir() and any(run.path.iterdir()):
             run._check_resumable(config, resume)
         if run.finished:
+            run._checked()
             return run
         make_folder(run.path)
         run._lock()
@@ -200,15 +201,20 @@ class Run:
 
         if not self.metrics_path.exists():
             raise UserError(f"found no {self.metrics_path}, expected a trained run: {_train_command(self.path)}")
-        lines, manifest = self._lines(), self.manifest
-        if manifest.get("state") != "running" and manifest.get("rows", len(lines)) != len(lines):
-            raise UserError(
-                f"found {len(lines)} rows in {self.metrics_path}, expected {manifest['rows']}; "
-                f"bring that file back, or train anew under another name: --name NEW"
-            )
+        lines = self._checked()
         # As NaN, because pandas takes a column of None alone for objects.
         rows = ({key: math.nan if value is None else value for key, value in row.items()} for _, row in lines)
         return pandas.DataFrame(list(rows))
+
+    def _checked(self) -> list[tuple[str, dict]]:
+        """The lines, as many as there were when the run ended; raises UserError for more or fewer."""
+        lines, manifest = self._lines() if self.metrics_path.exists() else [], self.manifest
+        if manifest.get("state") != "running" and manifest.get("rows", len(lines)) != len(lines):
+            raise UserError(
+                f"found {len(lines)} rows in {self.metrics_path}, expected {manifest['rows']}; "
+                "bring that file back, or train anew under another name: --name NEW"
+            )
+        return lines
 
     def truncate(self, step: float) -> None:
         """Drop the rows after `step` and a torn last line: what a resumed run will write again."""

@@ -2,7 +2,7 @@
 
 A paper brings tests/<paper>/smoke.py: TINY, settings with which any of its training configs runs for a few steps; RUNS, the
 runs beside main that experiments read, and how they differ from the smoke preset ({study} is its folder); SMALL, cheap
-settings of experiments.
+settings of experiments; and, if it likes, CHEAPEST, the experiment of the main run that takes least time.
 """
 
 import importlib

@@ -11,3 +11,4 @@ RUNS = {
     "components": SHORT | PARTS | {"train.start_from": "{study}/main"},
 }
 SMALL = {"runs": ["main", "control"], "matrices": 64}
+CHEAPEST = "loss"

@@ -391,7 +391,7 @@ def test_help_shows_every_key_with_its_docstring_and_default(capsys, monkeypatch
 
 @pytest.mark.parametrize("answer", [None, 0, 3])
 def test_main_leaves_with_the_exit_code_of_the_function(run_main, answer):
-    assert run_main(lambda settings: answer) == (answer, "")
+    assert run_main(lambda settings: answer) == (answer or 0, "")
 
 
 def test_main_hands_over_the_parsed_config(run_main):

@@ -370,6 +370,8 @@ def test_an_ended_run_whose_record_has_changed_says_so(path, change):
     run.metrics_path.write_text("".join(change(run.metrics_path.read_text().splitlines(keepends=True))))
     with pytest.raises(UserError, match=r"found [35] rows in .*metrics.jsonl, expected 4"):
         Run.open(path).metrics()
+    with pytest.raises(UserError, match=r"found [35] rows"):
+        Run.create(path, Config(), resume=True)
 
 
 def test_code_inside_of_another_repository_has_no_commit(tmp_path, monkeypatch):

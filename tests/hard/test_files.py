@@ -38,6 +38,14 @@ def damage(path: Path, kind: str) -> None:
 
 
 KINDS = [*DAMAGES, "gone", "folder"]
+QUICK = ("empty", "half", "mapping", "line twice", "gone")
+MARKED = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+
+
+def experiment_of(paper: str) -> str:
+    """An experiment that reads the main run: the smoke study's cheapest where it names one, else the first."""
+    reads_main = [name for name in experiments(paper) if home(paper, name) == "main"]
+    return getattr(smoke_of(paper), "CHEAPEST", reads_main[0])
 
 
 def call(function, capsys, *argv: str) -> tuple[int, str]:
@@ -143,7 +151,7 @@ def judge(paper: str, study: Path, capsys) -> tuple[int, str]:
     return call(lambda: publish.main(module.PAPER, module.CLAIMS), capsys, f"--study={study}")
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKED)
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_damaged_run_resumes_to_the_same_end_or_is_told(paper, kind, stopped, whole, tmp_path, capsys):
     folder, argv = stopped(paper)
@@ -203,10 +211,10 @@ def test_without_any_checkpoint_a_run_is_told_and_keeps_its_record(paper, stoppe
         assert code == 2 and (copy / "metrics.jsonl").read_bytes() == before, err
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", MARKED)
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_damaged_run_is_analysed_right_or_told(paper, kind, study_of, tmp_path, capsys):
-    name = next(name for name in experiments(paper) if home(paper, name) == "main")
+    name = experiment_of(paper)
     perform(paper, name, study_of(paper))
     source = study_of(paper) / "main"
     right = (source / "results" / f"{name}.json").read_bytes()
@@ -224,7 +232,7 @@ def test_a_damaged_run_is_analysed_right_or_told(paper, kind, study_of, tmp_path
 @pytest.mark.parametrize("paper", PAPERS)
 def test_damaged_results_are_judged_as_missing_or_told(paper, study_of, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    name = next(name for name in experiments(paper) if home(paper, name) == "main")
+    name = experiment_of(paper)
     perform(paper, name, study_of(paper))
     for kind in KINDS:
         study = tmp_path / kind / "study"

@@ -25,3 +25,4 @@ RUNS |= {
     for kind in ("eps0", "subtract")
 }
 SMALL = {"points": 3, "pairs": 20, "iterations": 6, "steps": 3, "runs": ["post"]}
+CHEAPEST = "ln_position"
