@@ -56,7 +56,7 @@ class Distinct:
 
     def admits(self, values) -> bool:
         """Whether none stands twice, and there are enough."""
-        return len(values) >= self.least and all(value not in values[:n] for n, value in enumerate(values))
+        return len(values) >= self.least and len({repr(value) for value in values}) == len(values)
 
     def __repr__(self) -> str:
         return f"at least {self.least}, each once" if self.least else "each once"

@@ -80,6 +80,21 @@ def test_training_config_runs_for_a_few_steps(path, tmp_path, study_of):
     assert {row["step"] for row in rows} >= {2, 4}
 
 
+@pytest.mark.parametrize(("paper", "preset"), PLANS, ids=lambda value: value)
+def test_a_run_is_refused_where_there_is_less_memory_than_it_needs_and_no_preset_needs_much(
+    paper, preset, tmp_path, monkeypatch
+):
+    train = train_of(paper)
+    argv = [f"--config={ROOT / paper / 'configs' / preset}.yaml", f"--root={tmp_path}", "--device=cpu"]
+    settings = config.parse(train.Config, argv)
+    limit = {"smoke": 2**28, "quick": 2**32, "medium": 2**32}.get(preset, 70 * 2**30)
+    assert 2**15 < settings.memory() < limit
+    monkeypatch.setattr(experiment, "free_memory", lambda device: settings.memory() - 1)
+    with pytest.raises(UserError, match=r"found settings that need .* GiB or more on cpu, expected at most the .* GiB"):
+        experiment.train(settings, train.fit)
+    assert not (tmp_path / paper).exists()
+
+
 @pytest.mark.parametrize(("paper", "name"), EXPERIMENTS, ids=lambda value: value)
 def test_experiment_runs_on_the_smoke_study(paper, name, study_of, capsys):
     run = study_of(paper) / home(paper, name)

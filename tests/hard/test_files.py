@@ -1,6 +1,7 @@
 """Every file of a run damaged in every way, before the commands that read it: the right result, or exit 2 and one line."""
 
 import importlib
+import json
 import shutil
 import sys
 import warnings
@@ -40,6 +41,8 @@ def damage(path: Path, kind: str) -> None:
 KINDS = [*DAMAGES, "gone", "folder"]
 QUICK = ("empty", "half", "mapping", "line twice", "gone")
 MARKED = [kind if kind in QUICK else pytest.param(kind, marks=pytest.mark.slow) for kind in KINDS]
+
+OTHERS = list(zip(PAPERS, [*PAPERS[1:], PAPERS[0]], strict=True))
 
 
 def experiment_of(paper: str) -> str:
@@ -197,6 +200,22 @@ def test_a_checkpoint_in_the_place_of_a_later_one_is_not_believed(paper, stopped
     assert_same_run(there, whole(paper))
 
 
+@pytest.mark.parametrize(("paper", "other"), OTHERS)
+def test_a_checkpoint_of_another_paper_is_not_believed(paper, other, stopped, whole, tmp_path, capsys):
+    folder, argv = stopped(paper)
+    copy = tmp_path / folder.relative_to(folder.parents[2])
+    shutil.copytree(folder, copy)
+    newest = sorted((copy / "checkpoints").iterdir())[-1]
+    theirs = sorted((stopped(other)[0] / "checkpoints").iterdir())[-1]
+    shutil.rmtree(newest)
+    shutil.copytree(theirs, newest)
+    record = json.loads((newest / "manifest.json").read_text())
+    (newest / "manifest.json").write_text(json.dumps(record | {"step": int(newest.name.removeprefix("step_"))}))
+    code, err, there = resume(paper, folder, argv, tmp_path, capsys)
+    assert code == 0, err
+    assert_same_run(there, whole(paper))
+
+
 @pytest.mark.parametrize("paper", PAPERS)
 def test_without_any_checkpoint_a_run_is_told_and_keeps_its_record(paper, stopped, tmp_path, capsys):
     folder, argv = stopped(paper)
@@ -252,7 +271,7 @@ def test_damaged_results_are_judged_as_missing_or_told(paper, study_of, tmp_path
         shutil.rmtree(tmp_path / kind)
 
 
-@pytest.mark.parametrize(("paper", "other"), list(zip(PAPERS, [*PAPERS[1:], PAPERS[0]], strict=True)))
+@pytest.mark.parametrize(("paper", "other"), OTHERS)
 def test_a_study_of_another_paper_is_refused(paper, other, study_of, tmp_path, capsys, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for code, err in (

@@ -23,7 +23,7 @@ def command(paper: str, name: str, root: Path, study: Path) -> list[str]:
     return [sys.executable, f"{paper}/train.py", f"--config={paper}/configs/smoke.yaml", *flags(values)]
 
 
-def soak(paper: str, name: str, study: Path, tmp_path: Path, kills: int, seed: int) -> None:
+def assert_survives(paper: str, name: str, study: Path, tmp_path: Path, kills: int, seed: int) -> None:
     """Start, kill after a random while, resume; at last let it end, and compare. Quits early where the run is quicker."""
     draw, argv = random.Random(f"{paper}/{name}/{seed}"), command(paper, name, tmp_path, study)
     folder = tmp_path / paper / "smoke" / name
@@ -53,13 +53,13 @@ def soak(paper: str, name: str, study: Path, tmp_path: Path, kills: int, seed: i
 
 @pytest.mark.parametrize("paper", PAPERS)
 def test_a_killed_run_ends_as_if_it_had_not_been(paper, study_of, tmp_path):
-    soak(paper, "main", study_of(paper), tmp_path, kills=3, seed=0)
+    assert_survives(paper, "main", study_of(paper), tmp_path, kills=3, seed=0)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("paper", "name"), KINDS, ids=lambda value: value)
 def test_a_run_of_any_kind_killed_often_ends_as_if_it_had_not_been(paper, name, study_of, tmp_path):
-    soak(paper, name, study_of(paper), tmp_path, kills=8, seed=1)
+    assert_survives(paper, name, study_of(paper), tmp_path, kills=8, seed=1)
 
 
 def test_a_script_stopped_while_its_modules_load_ends_without_a_traceback():

@@ -98,6 +98,7 @@ def test_mutated_settings_mean_something_or_are_told(name, tmp_path, capsys):
 @pytest.mark.parametrize("name", CLASSES)
 def test_many_mutated_settings_mean_something_or_are_told(name, tmp_path, capsys):
     codes = hold(name, 60 if "/train" not in name else 400, 1, tmp_path, capsys)
+    assert min(codes.values()) > 0
     with capsys.disabled():
         print(f"\n{name}: {codes[0]} exit 0, {codes[2]} exit 2")
 
@@ -154,5 +155,6 @@ def test_runs_with_mutated_settings_end_well_or_are_told(paper, tmp_path, capsys
 @pytest.mark.parametrize("paper", PAPERS)
 def test_many_runs_with_mutated_settings_end_well_or_are_told(paper, tmp_path, capsys):
     codes = trains(paper, 300, 1, tmp_path, capsys)
+    assert min(codes.values()) > 0
     with capsys.disabled():
         print(f"\n{paper}: {codes[0]} exit 0, {codes[2]} exit 2")
