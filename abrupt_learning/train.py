@@ -47,7 +47,7 @@ class Train:
     beta2: Decay = 0.999
     """Adam's decay of the second moment."""
     log_every: Count = 50
-    """A row of metrics.jsonl is the mean over this many steps."""
+    """Steps that a row of metrics.jsonl covers: the mean of L, and ratios of sums over the entries shown and hidden in them."""
     save_every: Count = 1000
     """Steps between checkpoints; the last step always makes one."""
     save_at: list[Natural] = field(default_factory=list)
