@@ -158,6 +158,18 @@ def _parser(Config: type):
     return parser
 
 
+def _without_annotated(text: str) -> str:
+    """The text with `Annotated[int, from 1 to 10]` as `int, from 1 to 10`."""
+    before, found, rest = text.rpartition("Annotated[")
+    if not found:
+        return text
+    depth, end = 1, 0
+    while depth and end < len(rest):
+        depth += {"[": 1, "]": -1}.get(rest[end], 0)
+        end += 1
+    return _without_annotated(before + rest[: end - 1] + rest[end:])
+
+
 def _help_format() -> type:
     from jsonargparse import DefaultHelpFormatter
 
@@ -165,10 +177,7 @@ def _help_format() -> type:
         """Shows a type with its limits as `int, from 1 to 10`."""
 
         def _expand_help(self, action):
-            text, inner = super()._expand_help(action), r"Annotated\[((?:[^][]|\[[^][]*\])*)\]"
-            while "Annotated[" in text:
-                text = re.sub(inner, r"\1", text)
-            return text
+            return _without_annotated(super()._expand_help(action))
 
     return HelpFormatter
 

@@ -119,6 +119,16 @@ def bounded(kind) -> bool:
     return kind not in (int, float)
 
 
+@pytest.mark.parametrize("name", CLASSES)
+def test_help_shows_every_setting_with_its_limits(name, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as left:
+        config.parse(CLASSES[name], ["--help"])
+    told = capsys.readouterr().out
+    assert left.value.code == 0 and "Annotated" not in told and "Range(" not in told
+    assert all(f"--{key}" in told for key in leaves(CLASSES[name]))
+
+
 SMALL = (
     "0", "1", "2", "-1", "0.5", "1.0", "3", "8", "16.5", ".nan", "1e308", "[]", "[1]", "[0, 1]", "off", "x", "null", "true",
     "1e-9",
