@@ -1,0 +1,64 @@
+"""Cross-entropy of causal and masked language models, in nats, without all logits at once."""
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+IGNORED = -100
+"""Target of a position that is not predicted."""
+
+
+class ChunkedCrossEntropy(torch.autograd.Function):
+    """Sum over rows of the cross-entropy; gradients are made with the loss, so that logits (chunk, V) live one chunk long."""
+
+    @staticmethod
+    def forward(ctx, hidden: Tensor, readout: Tensor, targets: Tensor, chunk: int) -> Tensor:
+        loss = torch.zeros((), device=hidden.device, dtype=torch.promote_types(hidden.dtype, torch.float32))
+        d_hidden, d_readout = torch.empty_like(hidden), torch.zeros_like(readout, dtype=loss.dtype)
+        for rows in range(0, len(hidden), chunk):
+            h, target = hidden[rows : rows + chunk], targets[rows : rows + chunk]
+            logits = (h @ readout.mT).to(loss.dtype)
+            loss += F.cross_entropy(logits, target, ignore_index=IGNORED, reduction="sum")
+            shown = target != IGNORED
+            error = logits.softmax(-1)
+            error[torch.arange(len(h), device=h.device), target.clamp(min=0)] -= 1
+            error = (error * shown[:, None]).to(h.dtype)
+            d_hidden[rows : rows + chunk] = error @ readout
+            d_readout += error.mT @ h
+        ctx.save_for_backward(d_hidden, d_readout.to(readout.dtype))
+        return loss
+
+    @staticmethod
+    def backward(ctx, grad: Tensor):
+        d_hidden, d_readout = ctx.saved_tensors
+        return d_hidden * grad.to(d_hidden.dtype), d_readout * grad.to(d_readout.dtype), None, None
+
+
+def cross_entropy(hidden: Tensor, readout: Tensor, targets: Tensor, chunk: int = 2048) -> Tensor:
+    """Mean over predicted positions: hidden (..., d), readout (V, d), targets (...) with -100 where nothing is predicted."""
+    if torch.is_autocast_enabled(hidden.device.type):
+        half = torch.get_autocast_dtype(hidden.device.type)
+        hidden, readout = hidden.to(half), readout.to(half)
+    with torch.autocast(hidden.device.type, enabled=False):
+        total = ChunkedCrossEntropy.apply(hidden.flatten(0, -2), readout, targets.flatten(), chunk)
+    return total / (targets != IGNORED).sum()
+
+
+def next_token_targets(ids: Tensor) -> Tensor:
+    """ids (B, T) -> targets (B, T): the token that follows; the last position predicts nothing."""
+    return F.pad(ids[:, 1:], (0, 1), value=IGNORED)
+
+
+def mask_tokens(
+    ids: Tensor, mask_id: int, vocabulary: int, generator: Generator, share: float = 0.25
+) -> tuple[Tensor, Tensor]:
+    """Inputs and targets (B, T) of a masked language model (Devlin et al. 2019).
+
+    Of the chosen share, 80% become [MASK], 10% a random token, 10% stay; the others have no target.
+    """
+    chosen = torch.rand(ids.shape, generator=generator, device=ids.device) < share
+    fate = torch.rand(ids.shape, generator=generator, device=ids.device)
+    other = torch.randint(vocabulary, ids.shape, generator=generator, device=ids.device)
+    inputs = torch.where(chosen & (fate < 0.8), mask_id, ids)
+    inputs = torch.where(chosen & (fate >= 0.9), other, inputs)
+    return inputs, torch.where(chosen, ids, IGNORED)
