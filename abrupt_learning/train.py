@@ -169,10 +169,16 @@ class State:
         return {"replicas": self.replicas.state(), "generators": generators, "window": self.window.clone()}
 
     def restore(self, saved: dict) -> None:
-        """Become what was saved."""
+        """Become what was saved; raises UserError for random streams of another kind of device."""
         self.replicas.restore(saved["replicas"])
         for stream, state in zip((*self.streams, self.sizes), saved["generators"], strict=True):
-            stream.set_state(state)
+            try:
+                stream.set_state(state)
+            except RuntimeError:
+                raise UserError(
+                    f"found random streams of another kind of device than {stream.device}, on which the matrices are drawn; "
+                    "resume with the --device it was started with, or start another: --name NEW"
+                ) from None
         self.window.copy_(saved["window"])
 
 

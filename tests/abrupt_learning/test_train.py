@@ -212,6 +212,15 @@ def test_a_row_is_the_ratio_of_its_windows_sums(tmp_path):
     assert total.tolist() == pytest.approx(table["loss"].tolist(), rel=1e-5)
 
 
+def test_random_streams_of_another_device_are_told(tmp_path):
+    """Those of CUDA have 16 bytes."""
+    state = State.start(settings_with(tmp_path), torch.device("cpu"))
+    saved = state.save()
+    saved["generators"][0] = torch.zeros(16, dtype=torch.uint8)
+    with pytest.raises(UserError, match="another kind of device than cpu.*--device"):
+        state.restore(saved)
+
+
 def test_divergence_of_every_seed_is_told(tmp_path):
     settings = settings_with(tmp_path, train={"lr": 1e30, "steps": 10})
     with pytest.raises(UserError, match="--train.lr"):
