@@ -64,6 +64,9 @@ class Training:
         """Bytes that a run needs at least, a rough lower bound."""
         return 0.0
 
+    def prepare(self) -> None:
+        """Make what a run needs before it has a folder, such as its text; raises UserError where that cannot be."""
+
     @property
     def place(self) -> Path:
         """<paper>/<study>/<name>: where the run lies under any root."""
@@ -120,6 +123,7 @@ def train(settings: Training, fit: Callable[[Training, Run, torch.device], None]
             f"found settings that need {settings.memory() / 2**30:.3g} GiB or more on {device}, expected at most the "
             f"{there / 2**30:.3g} GiB that are free; make the model, the data, the batch or the number of seeds smaller"
         )
+    settings.prepare()
     run = Run.create(settings.folder, settings, settings.resume, device=device)
     if run.finished:
         print(f"{run.path} is finished: nothing to do")

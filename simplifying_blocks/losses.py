@@ -2,7 +2,7 @@
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 
 IGNORED = -100
 """Target of a position that is not predicted."""
@@ -34,31 +34,16 @@ class ChunkedCrossEntropy(torch.autograd.Function):
         return d_hidden * grad.to(d_hidden.dtype), d_readout * grad.to(d_readout.dtype), None, None
 
 
-def cross_entropy(hidden: Tensor, readout: Tensor, targets: Tensor, chunk: int = 2048) -> Tensor:
-    """Mean over predicted positions: hidden (..., d), readout (V, d), targets (...) with -100 where nothing is predicted."""
+def cross_entropy(
+    hidden: Tensor, readout: Tensor, targets: Tensor, count: Tensor | None = None, chunk: int = 2048
+) -> Tensor:
+    """Sum over predicted positions, over `count`, by default their number, which gives the mean.
+
+    hidden (..., d), readout (V, d), targets (...) with -100 where nothing is predicted.
+    """
     if torch.is_autocast_enabled(hidden.device.type):
         half = torch.get_autocast_dtype(hidden.device.type)
         hidden, readout = hidden.to(half), readout.to(half)
     with torch.autocast(hidden.device.type, enabled=False):
         total = ChunkedCrossEntropy.apply(hidden.flatten(0, -2), readout, targets.flatten(), chunk)
-    return total / (targets != IGNORED).sum()
-
-
-def next_token_targets(ids: Tensor) -> Tensor:
-    """ids (B, T) -> targets (B, T): the token that follows; the last position predicts nothing."""
-    return F.pad(ids[:, 1:], (0, 1), value=IGNORED)
-
-
-def mask_tokens(
-    ids: Tensor, mask_id: int, vocabulary: int, generator: Generator, share: float = 0.25
-) -> tuple[Tensor, Tensor]:
-    """Inputs and targets (B, T) of a masked language model (Devlin et al. 2019).
-
-    Of the chosen share, 80% become [MASK], 10% a random token, 10% stay; the others have no target.
-    """
-    chosen = torch.rand(ids.shape, generator=generator, device=ids.device) < share
-    fate = torch.rand(ids.shape, generator=generator, device=ids.device)
-    other = torch.randint(vocabulary, ids.shape, generator=generator, device=ids.device)
-    inputs = torch.where(chosen & (fate < 0.8), mask_id, ids)
-    inputs = torch.where(chosen & (fate >= 0.9), other, inputs)
-    return inputs, torch.where(chosen, ids, IGNORED)
+    return total / ((targets != IGNORED).sum() if count is None else count)

@@ -12,12 +12,12 @@ from torch import Generator, Tensor
 
 from common.config import UserError
 from common.device import generator
+from simplifying_blocks.losses import IGNORED
 
 END, MASK = "<|endoftext|>", "<|mask|>"
 SPECIAL = [END, MASK]
 LEAST_VOCABULARY = 256 + len(SPECIAL)
 BATCH_CHARACTERS = 1_000_000
-IGNORED = -100
 
 
 def package(name: str):
