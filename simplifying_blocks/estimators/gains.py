@@ -47,8 +47,8 @@ def block_gains(block: Block, trained: dict[str, Tensor]) -> Iterator[tuple[str,
     gains = block.fixed | trained
     for name, value in gains.items():
         yield name, value.mean() if isinstance(value, Tensor) else value
-    for name in trained.keys() & set(PER_HEAD):
-        if len(trained[name]) > 1:
+    for name in PER_HEAD:
+        if name in trained and len(trained[name]) > 1:
             yield f"{name}_std", trained[name].std()
     for part, projection in (("V", block.attention.value), ("P", block.attention.projection)):
         if {projection.alpha, projection.beta} <= gains.keys():

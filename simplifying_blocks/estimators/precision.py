@@ -24,7 +24,7 @@ def single_precision(device: torch.device) -> Iterator[None]:
 
 
 def in_single_precision(function: Callable) -> Callable:
-    """The function with its positional tensors, of which the first tells the device, widened to single precision or kept wider."""
+    """The function with its positional tensors widened to at least single precision; the first of them tells the device."""
 
     @functools.wraps(function)
     def widened(*args, **settings):
