@@ -41,14 +41,15 @@ class Claim:
     default the one of the file that the claim stands in. unit: what is counted, where number gives a single list.
     above, below: bounds that every seed must be beyond; within: (low, high), ends included; each a value, or one per name.
     note: the needed results -> a remark. min_seeds: 1 only for what has no seeds, such as a solver or an identity.
+    not_run: why no preset measures it, in place of presets, number and bounds: it stays in the table.
     """
 
     id: str
     statement: str
     _: KW_ONLY
     source: str
-    presets: tuple[str, ...]
-    number: Callable[..., Numbers]
+    presets: tuple[str, ...] = ()
+    number: Callable[..., Numbers] | None = None
     unit: str = ""
     above: float | dict[str, float] | None = None
     below: float | dict[str, float] | None = None
@@ -57,10 +58,12 @@ class Claim:
     needs: tuple[str, ...] = ()
     note: Callable[..., str] | None = None
     min_seeds: int = 3
+    not_run: str = ""
 
     def __post_init__(self):
-        if not self.bounds:
-            raise ValueError(f"{self.id}: found no bound, expected above, below or within")
+        measured = bool(self.bounds and self.presets and self.number)
+        if measured == bool(self.not_run):
+            raise ValueError(f"{self.id}: expected presets, number and a bound (above, below, within), or not_run")
 
     @property
     def bounds(self) -> list[dict]:
@@ -183,8 +186,9 @@ def judge(paper: Paper, claims: Sequence[Claim], study: Study) -> list[dict]:
 
 def _row(paper: Paper, claim: Claim, study: Study) -> dict:
     here = study.preset in claim.presets
-    home = study.path if here else study.path.parent / claim.presets[0]
-    values, seeds, note = {}, [], f"Measured at preset {' or '.join(claim.presets)}"
+    home = study.path if here or claim.not_run else study.path.parent / claim.presets[0]
+    values, seeds = {}, []
+    note = f"Not run: {claim.not_run}" if claim.not_run else f"Measured at preset {' or '.join(claim.presets)}"
     verdict, missing = "not at this scale", claim.needs[0]
     if here:
         values, seeds, note, missing = _measured(paper, claim, study)
@@ -197,7 +201,7 @@ def _row(paper: Paper, claim: Claim, study: Study) -> dict:
         **headline(values),
         "expected": claim.expected,
         "verdict": verdict,
-        "command": experiment.command(paper.name, missing, home),
+        "command": "" if claim.not_run else experiment.command(paper.name, missing, home),
         "reduced": study.preset not in paper.full_scale,
         "paper": claim.paper,
         "bounds": claim.bounds,

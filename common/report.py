@@ -58,9 +58,10 @@ def markdown(paper, rows: list[dict]) -> str:
     lines = [head, ["---"] * len(head)]
     for row in rows:
         numbers = "; ".join(f"{reading['name']} {reading['summary']}".strip() for reading in readings(row)) or "–"
-        cells = (row["id"], row["statement"], row["source"], f"**{label(row)}**", row["expected"], numbers)
+        cells = (row["id"], row["statement"], row["source"], f"**{label(row)}**", row["expected"] or "–", numbers)
         cells += (row["paper"] or "–", ", ".join(map(str, row["seeds"])) or "–", row["note"])
-        lines.append([*(_cell(cell) for cell in cells), f"`{_cell(row['command'])}`"])
+        command = f"`{_cell(row['command'])}`" if row["command"] else "–"
+        lines.append([*(_cell(cell) for cell in cells), command])
     table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
     made = f"Made by `python {paper.name}/claims.py` from the results of the runs; not to be edited by hand."
     return "\n\n".join([f"# {paper.title}", made, paper.citation, summary(rows), table, f"{INTERVAL}."]) + "\n"

@@ -33,10 +33,18 @@ class Trained(experiment.Trained):
         """Trained parameters of a model."""
         return int(self.metrics["parameters"].dropna().iloc[0])
 
+    @property
+    def seconds_per_step(self) -> float:
+        """Median time of a step of one seed as it was trained, beside whatever else the machine did; not that of evaluations."""
+        rows = self.metrics.dropna(subset="loss").drop_duplicates("step")[["step", "time"]].diff().dropna()
+        return float((rows["time"] / rows["step"]).median()) / len(self.seeds)
+
     def curve(self, key: str) -> tuple[np.ndarray, np.ndarray]:
         """Steps (P,) and the values of a metric per seed (S, P) wherever it was logged; raises UserError where it never was."""
         if key not in self.metrics:
-            raise UserError(f"found no {key} in {self.run.metrics_path}, expected a run that logs it; give another --run")
+            raise UserError(
+                f"found no {key} in {self.run.metrics_path}, expected a run that logs it; give another --run"
+            )
         rows = self.metrics[["step", "seed", key]].dropna(subset="step")
         table = rows.pivot_table(index="step", columns="seed", values=key, aggfunc="last", dropna=False)
         table = table.reindex(columns=self.seeds).dropna(how="all")

@@ -1,9 +1,10 @@
 """Train language models of one block on text, a model per seed (He & Hofmann 2024, section 4).
 
     python simplifying_blocks/train.py --config simplifying_blocks/configs/quick.yaml
-    accelerate launch --cpu --num_processes 2 simplifying_blocks/train.py --config simplifying_blocks/configs/quick.yaml
+    accelerate launch --multi_gpu --num_processes 2 simplifying_blocks/train.py --config simplifying_blocks/configs/quick.yaml
 
-Several processes share each batch and give the curve of one. Only the first of them writes the run folder.
+Several processes share each batch and give the curve of one. Only the first of them writes the run folder. The second command
+(or torchrun --nproc_per_node 2) serves CPUs too, with --device cpu; `accelerate launch --cpu` would start a single process.
 """
 
 import common.process  # noqa: F401
@@ -115,8 +116,10 @@ class Config(experiment.Training):
         return 4 * (moments * weights * len(self.seeds) + kept) + tokens / 4
 
     def prepare(self) -> None:
-        """Prepare the text, unless that is done; raises UserError for what a person can mend."""
-        prepare(self.data)
+        """Prepare the text, unless that is done; raises UserError for what a person can mend, such as no whole window in it."""
+        corpus = prepare(self.data)
+        for split in corpus.splits:
+            corpus.windows(split, self.train.context)
 
 
 def rate(c: Train, now: int) -> float:
@@ -129,7 +132,8 @@ def rate(c: Train, now: int) -> float:
         left = (1 - math.cos(math.pi * left)) / 2
     if c.schedule == "wsd":
         left = min(1.0, (c.steps - now + 1) / max(c.decay * c.steps, 1))
-    return c.end_lr + max(c.lr - c.end_lr, 0.0) * left
+    end = min(c.end_lr, c.lr)
+    return end + (c.lr - end) * left
 
 
 class Objective(nn.Module):
@@ -243,7 +247,7 @@ def parts(c: Train, team: Accelerator) -> list[slice]:
 
 
 def step(settings: Config, learner: Learner, team: Accelerator, now: int) -> Tensor:
-    """One step of one seed: batch, forward, backward, clip, update. Loss of this process's windows and norm of the gradient (2,)."""
+    """One step of one seed: batch, forward, backward, clip, update; (2,) loss of this process's windows, gradient's norm."""
     c, (inputs, targets) = settings.train, learner.batches.draw(now)
     count, loss = (targets != IGNORED).sum() / team.num_processes, 0.0
     *others, last = parts(c, team)
@@ -310,9 +314,8 @@ def fit(settings: Config, run: Run | None, device: torch.device) -> None:
     Raises UserError where the text is not the one that the run began with, and if every seed diverges.
     """
     c, corpus = settings.train, prepare(settings.data)
-    team = Accelerator(cpu=device.type == "cpu", device_placement=False)
-    if c.batch % team.num_processes:
-        raise UserError(f"found train.batch {c.batch} for {team.num_processes} processes, expected a multiple of them")
+    # What accelerate's own config file says of precision and compilation does not count here.
+    team = Accelerator(cpu=device.type == "cpu", device_placement=False, mixed_precision="no", dynamo_backend="no")
     state = State.start(settings, corpus, device, team)
     models = [learner.model for learner in state.learners]
 
@@ -330,6 +333,7 @@ def fit(settings: Config, run: Run | None, device: torch.device) -> None:
         state.restore(saved)
     elif run is not None:
         tell_epochs(c, corpus)
+        run.truncate(-1)
         for seed, model, row in zip(settings.seeds, models, examiner.look(0), strict=True):
             run.log(0, seed=seed, corpus=corpus.digest, parameters=count_parameters(model), **row)
 
@@ -384,9 +388,18 @@ def warn_of_divergence(settings: Config, rows: list[list[float]], now: int, know
 
 
 def main(settings: Config) -> None:
-    """Train, in the run folder that the settings name; one of several processes on its own device, the first of them with the folder."""
+    """Train, in the run folder that the settings name; several processes on a device each, the first of them with the folder.
+
+    Raises UserError where they do not divide the batch.
+    """
     rank, local = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
-    if int(os.environ.get("WORLD_SIZE", 1)) > 1 and settings.device != "cpu" and torch.cuda.is_available():
+    processes = int(os.environ.get("WORLD_SIZE", 1))
+    if settings.train.batch % processes:
+        raise UserError(
+            f"found train.batch {settings.train.batch} for {processes} processes, expected a multiple of them; mend with "
+            f"--train.batch {math.ceil(settings.train.batch / processes) * processes}, or other --num_processes"
+        )
+    if processes > 1 and settings.device != "cpu" and torch.cuda.is_available():
         settings = replace(settings, device=f"cuda:{local}")
     if rank == 0:
         experiment.train(settings, fit)

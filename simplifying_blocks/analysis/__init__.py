@@ -1,0 +1,1 @@
+"""One experiment each, with a config of the same name."""
