@@ -17,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import torch
 from accelerate import Accelerator
@@ -27,7 +28,6 @@ from torch.utils._pytree import tree_leaves
 from common import bench, config
 from common.device import describe, generator, setup
 from common.limits import Count, Device, Place, Threads
-from common.progress import Progress
 from simplifying_blocks import corpus, tokens, train
 from simplifying_blocks.attention import running_mean, running_sum, shape, softmax_attention
 from simplifying_blocks.data import Data
@@ -102,7 +102,7 @@ def gpt2(settings: Config) -> nn.Module:
             vocab_size=settings.data.vocabulary, n_positions=settings.train.context, n_embd=model.d,
             n_layer=model.layers, n_head=model.heads, n_inner=model.mlp_ratio * model.d, activation_function="relu",
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0, eos_token_id=0,
-            attn_implementation="sdpa",
+            attn_implementation="sdpa", loss_type="ForCausalLM",
         )
     )  # fmt: skip
 
@@ -300,10 +300,9 @@ def tokens_row(rounds: int, megabytes: float = 2.0, vocabulary: int = 4096) -> d
     with tempfile.TemporaryDirectory() as folder:
         saved = Path(folder, "tokenizer.json")
         tokens.train_bpe(texts, vocabulary).save(str(saved))
-        tokenizer = tokens.load_bpe(saved)
-
-        def write() -> None:
-            tokens.write(Path(folder, "tokens.bin"), tokenizer, texts, vocabulary, 0, Progress(len(texts), "file"))
+        silent = SimpleNamespace(update=lambda done: None)
+        file, tokenizer = Path(folder, "tokens.bin"), tokens.load_bpe(saved)
+        write = partial(tokens.write, file, tokenizer, texts, vocabulary, 0, silent)
 
         before = os.environ.get("TOKENIZERS_PARALLELISM")
         os.environ["TOKENIZERS_PARALLELISM"] = "false"

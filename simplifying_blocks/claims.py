@@ -17,8 +17,9 @@ PAPER = Paper(
     target="make repro-blocks",
     full_scale=("gpu", "paper"),
     picture="blocks",
-    sentence="A transformer whose attention has no skip, no values and no projections (SAS, SAS-P) learns as fast per step as Pre-LN, "
-    "if its attention starts as the identity; with trained values and projections it is slower, and without shaping it learns nothing.",
+    sentence="A transformer whose attention has no skip, no values and no projections (SAS, SAS-P) learns as fast per step as "
+    "Pre-LN, if its attention starts as the identity; with V and P trained at full rate (V-SkipInit) it is slower, and without "
+    "shaping it learns nothing.",
 )
 
 CLAIMS = collect(PAPER, 25)

@@ -35,7 +35,7 @@ class Trained(experiment.Trained):
 
     @property
     def seconds_per_step(self) -> float:
-        """Median time of a step of one seed as it was trained, beside whatever else the machine did; not that of evaluations."""
+        """Median time of a step of one seed as it was trained, beside whatever else the machine did, without evaluations."""
         rows = self.metrics.dropna(subset="loss").drop_duplicates("step")[["step", "time"]].diff().dropna()
         return float((rows["time"] / rows["step"]).median()) / len(self.seeds)
 

@@ -8,8 +8,9 @@ from common.experiment import over_seeds
 from simplifying_blocks.evaluate import Trained
 
 NAMES = {
-    "main": "Pre-LN", "preln": "Pre-LN", "postln": "Post-LN", "parallel": "Parallel", "naive": "skipless, naive", "vskipinit": "V-SkipInit",
-    "skipless": "shaped, trained V, P", "sas": "SAS", "sas_p": "SAS-P", "sas_p_nonorm": "SAS-P, no norm", "op": "OP",
+    "main": "Pre-LN", "preln": "Pre-LN", "postln": "Post-LN", "parallel": "Parallel", "naive": "skipless, naive",
+    "vskipinit": "V-SkipInit", "skipless": "shaped, trained V, P", "sas": "SAS", "sas_p": "SAS-P",
+    "sas_p_nonorm": "SAS-P, no norm", "op": "OP",
 }  # fmt: skip
 COLORS = {
     "preln": plotting.INK, "parallel": plotting.GREY, "naive": plotting.PURPLE, "vskipinit": plotting.VERMILION,

@@ -3,6 +3,7 @@
 import common.process  # noqa: F401
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 
@@ -113,26 +114,49 @@ def between(betas: dict, ties: dict) -> dict[str, list[float]]:
     order = ("orthogonal", "last_block", "all_blocks", "identity")
     every = {"curves": betas["curves"] | ties["curves"]}
     means = [np.mean(rows, 0) for rows in shared(every, *order)]
-    steps = {
-        f"{a} over {b}": [float(m[k] - m[k + 1]) for m in means]
-        for k, (a, b) in enumerate(zip(order, order[1:], strict=False))
-    }
+    steps = {f"{a} over {b}": [float(m[k] - m[k + 1]) for m in means] for k, (a, b) in enumerate(pairwise(order))}
     xs = betas["curves"]["orthogonal"]["x"]
     return steps | {"best beta, orthogonal": [xs[int(np.argmin(y))] for y in row(betas, "orthogonal")]}
 
 
 CLAIMS = [
-    Claim("C2", "The final loss falls as beta goes to 0, and the identity beats an orthogonal base at every beta.", source="Fig 3",
-          presets=SWEEPS, number=falls, above={"rank correlation, identity": 0.8, "rank correlation, orthogonal": 0.8,
-          "orthogonal over identity, least": 0.0}, paper="orthogonal 1.48 to 1.25, identity 1.38 to 1.178 (1.178 as text)"),
-    Claim("C3", "A lower learning rate of V and P does what a lower beta does.", source="App A, Fig 9", presets=SWEEPS,
-          needs=("beta_sweep", "lr_ratio"), number=duality, below={f"distance over range, {base}": 0.3 for base in BASES},
-          paper="the same ends", note=lambda b, r: "for one SGD step an identity, tested; here AdamW's final losses"),
-    Claim("C18", "Orthogonal bases that undo each other close part of the gap to the identity; orthogonal ones prefer a small beta.",
-          source="Fig 15", presets=SWEEPS, needs=("beta_sweep", "tied_bases"), number=between,
-          above={"orthogonal over last_block": 0.0, "last_block over all_blocks": 0.0, "all_blocks over identity": 0.0},
-          within={"best beta, orthogonal": (0.01, 0.5)}, paper="in this order; at about 0.1 to 0.2 (read off)"),
-]  # fmt: skip
+    Claim(
+        "C2",
+        "The final loss falls as beta goes to 0, and the identity beats an orthogonal base at every beta.",
+        source="Fig 3",
+        presets=SWEEPS,
+        number=falls,
+        above={
+            "rank correlation, identity": 0.8,
+            "rank correlation, orthogonal": 0.8,
+            "orthogonal over identity, least": 0.0,
+        },
+        paper="orthogonal 1.48 to 1.25, identity 1.38 to 1.178 (1.178 as text)",
+    ),
+    Claim(
+        "C3",
+        "A lower learning rate of V and P does what a lower beta does.",
+        source="App A, Fig 9",
+        presets=SWEEPS,
+        needs=("beta_sweep", "lr_ratio"),
+        number=duality,
+        below={f"distance over range, {base}": 0.3 for base in BASES},
+        paper="the same ends",
+        note=lambda b, r: "for one SGD step an identity, tested; here AdamW's final losses",
+    ),
+    Claim(
+        "C18",
+        "Orthogonal bases that undo each other close part of the gap to the identity, "
+        "and orthogonal ones prefer a small beta.",
+        source="Fig 15",
+        presets=SWEEPS,
+        needs=("beta_sweep", "tied_bases"),
+        number=between,
+        above={"orthogonal over last_block": 0.0, "last_block over all_blocks": 0.0, "all_blocks over identity": 0.0},
+        within={"best beta, orthogonal": (0.01, 0.5)},
+        paper="in this order; at about 0.1 to 0.2 (read off)",
+    ),
+]
 
 if __name__ == "__main__":
     experiment.main(__name__)

@@ -97,19 +97,44 @@ def with_skip(ratios: dict, identity: dict) -> dict[str, list[float]]:
 
 
 CLAIMS = [
-    Claim("C5", "Trained beta / alpha of V and P go to 0 in nearly all blocks, the first one's V is the largest, and the loss ends "
-          "above that of V = P = I.", source="Fig 4", presets=ALL, needs=("skipless/gain_ratios", "blocks"), number=vanish,
-          above={"share below 0.1": 0.79, "first V over the largest other": 1.0, "loss over fixed V = P = I": 0.0},
-          paper="all but the first V below 0.05; 1.194 beside 1.178 nats",
-          note=lambda r, b: f"above 0.05 at the end: {above_line(r)} of the ratios"),
-    Claim("C7", "So it is in the parallel block, and with orthogonal bases.", source="Figs 16, 21", presets=("medium", "paper"),
-          needs=("skipless_p/gain_ratios_parallel", "skipless_orthogonal/gain_ratios_orthogonal"), number=elsewhere,
-          above={"share below 0.1, parallel": 0.79, "share below 0.1, orthogonal": 0.7}, paper="slightly more exceptions"),
-    Claim("C8", "With the attention skip in place the ratios grow instead, and V = P = I is slightly worse than Pre-LN, also with "
-          "a smaller attention branch.", source="Figs 22, 23", presets=ALL, needs=("preln_skip/gain_ratios_preln", "preln_identity"),
-          number=with_skip, above={"end of ratio over start, median": 1.0, "V = P = I over Pre-LN": 0.0,
-          "V = P = I, small branch, over Pre-LN": 0.0}, paper="grow; slightly worse"),
-]  # fmt: skip
+    Claim(
+        "C5",
+        "Trained beta / alpha of V and P go to 0 in nearly all blocks, the first one's V is the largest, "
+        "and the loss ends above that of V = P = I.",
+        source="Fig 4",
+        presets=ALL,
+        needs=("skipless/gain_ratios", "blocks"),
+        number=vanish,
+        above={"share below 0.1": 0.79, "first V over the largest other": 1.0, "loss over fixed V = P = I": 0.0},
+        paper="all but the first V below 0.05; 1.194 beside 1.178 nats",
+        note=lambda r, b: f"above 0.05 at the end: {above_line(r)} of the ratios",
+    ),
+    Claim(
+        "C7",
+        "So it is in the parallel block, and with orthogonal bases.",
+        source="Figs 16, 21",
+        presets=("medium", "paper"),
+        needs=("skipless_p/gain_ratios_parallel", "skipless_orthogonal/gain_ratios_orthogonal"),
+        number=elsewhere,
+        above={"share below 0.1, parallel": 0.79, "share below 0.1, orthogonal": 0.7},
+        paper="slightly more exceptions",
+    ),
+    Claim(
+        "C8",
+        "With the attention skip in place the ratios grow instead, and V = P = I is slightly worse than Pre-LN, "
+        "also with a smaller attention branch.",
+        source="Figs 22, 23",
+        presets=ALL,
+        needs=("preln_skip/gain_ratios_preln", "preln_identity"),
+        number=with_skip,
+        above={
+            "end of ratio over start, median": 1.0,
+            "V = P = I over Pre-LN": 0.0,
+            "V = P = I, small branch, over Pre-LN": 0.0,
+        },
+        paper="grow; slightly worse",
+    ),
+]
 
 
 def above_line(result: dict) -> str:

@@ -22,7 +22,7 @@ class Settings(Analysis):
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: steps, gains -> name -> value per seed, diagnostic and layer (mean over heads), entropy (of attention, the same)."""
+    """Keys: steps; gains -> name -> value per seed, diagnostic and layer (mean over heads); entropy of attention, the same."""
     steps, entropy = trained.layers("attention_entropy")
     gains = {name: trained.layers(name)[1].tolist() for name in SHOWN}
     return {"block": trained.config.model.block, "steps": steps.tolist(), "gains": gains, "entropy": entropy.tolist()}
@@ -55,10 +55,18 @@ def least(result: dict) -> dict[str, list[float]]:
 
 
 CLAIMS = [
-    Claim("C6", "The other gains do not vanish.", source="Figs 17 to 20", presets=ALL, needs=("sas/gains",), number=least,
-          above=dict.fromkeys(SHOWN, 0.3), paper="beta_h falls from 1 to 0.8 to 1 (read off)",
-          note=lambda r: "end over start, in the block where it is least"),
-]  # fmt: skip
+    Claim(
+        "C6",
+        "The other gains do not vanish.",
+        source="Figs 17 to 20",
+        presets=ALL,
+        needs=("sas/gains",),
+        number=least,
+        above=dict.fromkeys(SHOWN, 0.3),
+        paper="beta_h falls from 1 to 0.8 to 1 (read off)",
+        note=lambda r: "end over start, in the block where it is least",
+    ),
+]
 
 if __name__ == "__main__":
     experiment.main(__name__)
