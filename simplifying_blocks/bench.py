@@ -97,14 +97,17 @@ def gpt2(settings: Config) -> nn.Module:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     model = settings.model
-    return GPT2LMHeadModel(
+    theirs = GPT2LMHeadModel(
         GPT2Config(
             vocab_size=settings.data.vocabulary, n_positions=settings.train.context, n_embd=model.d,
             n_layer=model.layers, n_head=model.heads, n_inner=model.mlp_ratio * model.d, activation_function="relu",
             resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, use_cache=False, bos_token_id=0, eos_token_id=0,
-            attn_implementation="sdpa", loss_type="ForCausalLM",
+            attn_implementation="sdpa",
         )
     )  # fmt: skip
+    # What it takes anyway, after a warning.
+    theirs.loss_type = "ForCausalLM"
+    return theirs
 
 
 def gpt2_step(settings: Config, device: torch.device) -> Callable[[], Tensor]:
@@ -270,10 +273,10 @@ def attention_rows(T: int, device: torch.device, rounds: int, least: float | Non
 # Beside the steps
 
 
-def looks(c: Train) -> tuple[int, int]:
-    """Windows tested and batches probed in a run, by Examiner.look at step 0, every so often, and at the end on two splits."""
-    tested = len(range(0, c.steps, c.evaluate_every)) * c.evaluate_windows + 2 * c.final_windows
-    return tested, len(range(0, c.steps, c.probe_every)) + 1
+def looks(c: Train) -> tuple[int, int, int]:
+    """Of a run, as Examiner.look has it: windows tested before the last step and after it (two splits), batches probed."""
+    during = len(range(0, c.steps, c.evaluate_every)) * c.evaluate_windows
+    return during, 2 * c.final_windows, len(range(0, c.steps, c.probe_every)) + 1
 
 
 def evaluation_row(settings: Config, device: torch.device, rounds: int) -> dict:
@@ -284,11 +287,11 @@ def evaluation_row(settings: Config, device: torch.device, rounds: int) -> dict:
     test = partial(train.test, settings, text, model, windows, c.evaluate_windows)
     tested_in, step_in = bench.interleaved(test, step, rounds, 1)
     probed_in, step_again = bench.interleaved(partial(probe, model, probed), step, rounds, 1)
-    tests, probes = looks(c)
-    steps = c.steps * statistics.mean((step_in, step_again))
-    shares = [100 * tests * tested_in / c.evaluate_windows / steps, 100 * probes * probed_in / steps]
-    name = f"evaluation ({shares[0]:.1f}%) and probe ({shares[1]:.1f}%) over the steps of {settings.preset}, budget"
-    return bench.row(name, sum(shares), 3.0, "%", 1.0)
+    seconds = tested_in / c.evaluate_windows, tested_in / c.evaluate_windows, probed_in
+    whole = c.steps * statistics.mean((step_in, step_again))
+    shares = [100 * count * each / whole for count, each in zip(looks(c), seconds, strict=True)]
+    told = "tests {:.1f}%, last test {:.1f}%, probes {:.1f}%".format(*shares)
+    return bench.row(f"{told} of the steps of {settings.preset}, beside its budget", sum(shares), 3.0, "%", 1.0)
 
 
 def tokens_row(rounds: int, megabytes: float = 2.0, vocabulary: int = 4096) -> dict:

@@ -1,5 +1,6 @@
 """Runs of a study side by side: losses on held-out text along training and at the end, in nats per token, per seed."""
 
+import math
 from collections.abc import Sequence
 
 from common import plotting
@@ -50,7 +51,12 @@ def ending(run: Trained) -> dict:
 
 def finals(result: dict, *names: str, key: str = "final") -> list[tuple[float, ...]]:
     """A tuple per seed: the final losses of those runs; raises Missing for a run that was not compared."""
-    return by_seed(*(result["runs"][name][key]["values"] for name in names))
+    return by_seed(*(known(result["runs"][name][key]["values"]) for name in names))
+
+
+def known(values: Sequence[float | None]) -> list[float]:
+    """Losses of a result as numbers: that of a seed that diverged, null in the file, is NaN."""
+    return [math.nan if value is None else value for value in values]
 
 
 def gap(result: dict, run: str, other: str, key: str = "final") -> list[float]:

@@ -9,7 +9,7 @@ import numpy as np
 
 from common import experiment, plotting
 from common.claims import Claim, Missing, by_seed
-from simplifying_blocks.analysis._compare import ending
+from simplifying_blocks.analysis._compare import ending, known
 from simplifying_blocks.evaluate import Comparison, Trained
 
 SWEEPS = ("medium", "paper")
@@ -68,7 +68,7 @@ def finding(result: dict) -> str:
 
 def row(result: dict, curve: str) -> list[list[float]]:
     """Losses of a curve, per seed and x."""
-    return result["curves"][curve]["final"]
+    return [known(losses) for losses in result["curves"][curve]["final"]]
 
 
 def shared(result: dict, *names: str) -> list[list[tuple[float, ...]]]:
@@ -77,7 +77,7 @@ def shared(result: dict, *names: str) -> list[list[tuple[float, ...]]]:
     xs = sorted(set.intersection(*(set(curve["x"]) for curve in curves)))
     if not xs:
         raise Missing(f"found no beta that {', '.join(names)} share, expected some")
-    seeds = by_seed(*(curve["final"] for curve in curves))
+    seeds = by_seed(*(row(result, name) for name in names))
     return [[tuple(rows[k][curves[k]["x"].index(x)] for k in range(len(curves))) for x in xs] for rows in seeds]
 
 
@@ -94,7 +94,7 @@ def falls(result: dict) -> dict[str, list[float]]:
         f"rank correlation, {base}": [rank_correlation(result["curves"][base]["x"], y) for y in row(result, base)]
         for base in BASES
     }
-    worst = [min(orthogonal - identity for identity, orthogonal in pairs) for pairs in shared(result, *BASES)]
+    worst = [np.min([orthogonal - identity for identity, orthogonal in pairs]) for pairs in shared(result, *BASES)]
     return ranks | {"orthogonal over identity, least": worst}
 
 
@@ -103,8 +103,8 @@ def duality(betas: dict, ratios: dict) -> dict[str, list[float]]:
     found = {}
     for base in BASES:
         both = {"curves": {"beta": betas["curves"][base], "ratio": ratios["curves"][base]}}
-        spans = [max(values) - min(values) for values in row(betas, base)]
-        apart = [max(abs(a - b) for a, b in pairs) for pairs in shared(both, "beta", "ratio")]
+        spans = [np.ptp(values) for values in row(betas, base)]
+        apart = [np.max([abs(a - b) for a, b in pairs]) for pairs in shared(both, "beta", "ratio")]
         found[f"distance over range, {base}"] = [a / s for a, s in by_seed(apart, spans)]
     return found
 
@@ -112,11 +112,12 @@ def duality(betas: dict, ratios: dict) -> dict[str, list[float]]:
 def between(betas: dict, ties: dict) -> dict[str, list[float]]:
     """C18: mean over the betas that all have of each curve over the next, and where the orthogonal one is lowest."""
     order = ("orthogonal", "last_block", "all_blocks", "identity")
-    every = {"curves": betas["curves"] | ties["curves"]}
+    every = {"curves": {name: (betas if name in BASES else ties)["curves"][name] for name in order}}
     means = [np.mean(rows, 0) for rows in shared(every, *order)]
     steps = {f"{a} over {b}": [float(m[k] - m[k + 1]) for m in means] for k, (a, b) in enumerate(pairwise(order))}
     xs = betas["curves"]["orthogonal"]["x"]
-    return steps | {"best beta, orthogonal": [xs[int(np.argmin(y))] for y in row(betas, "orthogonal")]}
+    best = [xs[int(np.argmin(y))] if np.isfinite(y).all() else None for y in row(betas, "orthogonal")]
+    return steps | {"best beta, orthogonal": best}
 
 
 CLAIMS = [

@@ -45,10 +45,10 @@ def far_from_preln(blocks: dict) -> dict[str, list[float]]:
     }
 
 
-def of_the_way(blocks: dict) -> list[float]:
-    """C4: per seed the distance of SAS from Pre-LN over that of V-SkipInit."""
+def of_the_way(blocks: dict) -> list[float | None]:
+    """C4: per seed the distance of SAS from Pre-LN over that of V-SkipInit; None where the latter is not above Pre-LN."""
     rows = finals(blocks, "sas", "main", "vskipinit")
-    return [abs(sas - preln) / (vskipinit - preln) for sas, preln, vskipinit in rows]
+    return [abs(sas - preln) / (far - preln) if far > preln else None for sas, preln, far in rows]
 
 
 def alike(blocks: dict) -> dict[str, list[float]]:
@@ -62,10 +62,11 @@ def alike(blocks: dict) -> dict[str, list[float]]:
 
 
 def seconds(blocks: dict) -> str:
-    """Time of a step over that of Pre-LN."""
+    """Time of a step over that of Pre-LN, where both were timed."""
     runs = blocks["runs"]
     return "; ".join(f"a step of {called(name)} takes {runs[name]['seconds'] / runs['main']['seconds']:.2f} of Pre-LN's"
-                     for name in ("parallel", "sas", "sas_p"))  # fmt: skip
+                     for name in ("parallel", "sas", "sas_p")
+                     if runs[name]["seconds"] and runs["main"]["seconds"])  # fmt: skip
 
 
 def without_norms(blocks: dict) -> dict[str, list[float]]:

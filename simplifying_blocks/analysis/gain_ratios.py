@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from common import experiment, plotting
-from common.claims import Claim, by_seed
+from common.claims import Claim
 from simplifying_blocks.analysis._compare import ending, gap
 from simplifying_blocks.analysis._presets import ALL
 from simplifying_blocks.evaluate import Analysis, Trained
@@ -51,12 +51,13 @@ def finding(result: dict) -> str:
 
 def last(result: dict, part: str) -> np.ndarray:
     """Ratios at the end (S, L)."""
-    return np.asarray(result[part])[:, -1]
+    return np.asarray(result[part], dtype=float)[:, -1]
 
 
 def vanished(result: dict) -> list[float]:
-    """Per seed the share of all 2L ratios that end below SMALL."""
-    return np.concatenate([last(result, "V"), last(result, "P")], 1).__lt__(SMALL).mean(1).tolist()
+    """Per seed the share of all 2L ratios that end below SMALL; NaN where it diverged."""
+    rows = np.concatenate([last(result, "V"), last(result, "P")], 1)
+    return np.where(np.isnan(rows), np.nan, rows < SMALL).mean(1).tolist()
 
 
 def first_over_others(result: dict) -> list[float]:
@@ -67,7 +68,7 @@ def first_over_others(result: dict) -> list[float]:
 
 def growth(result: dict) -> list[float]:
     """Per seed the median over all 2L ratios of end over start."""
-    ends = [np.asarray(result[part])[:, -1] / np.asarray(result[part])[:, 0] for part in "VP"]
+    ends = [last(result, part) / np.asarray(result[part], dtype=float)[:, 0] for part in "VP"]
     return np.median(np.concatenate(ends, 1), 1).tolist()
 
 
@@ -87,12 +88,10 @@ def elsewhere(parallel: dict, orthogonal: dict) -> dict[str, list[float]]:
 
 def with_skip(ratios: dict, identity: dict) -> dict[str, list[float]]:
     """C8."""
-    runs = identity["runs"]
-    small = by_seed(runs["preln_identity_small"]["final"]["values"], runs["main"]["final"]["values"])
     return {
         "end of ratio over start, median": growth(ratios),
         "V = P = I over Pre-LN": gap(identity, "preln_identity", "main"),
-        "V = P = I, small branch, over Pre-LN": [a - b for a, b in small],
+        "V = P = I, small branch, over Pre-LN": gap(identity, "preln_identity_small", "main"),
     }
 
 

@@ -50,7 +50,7 @@ def finding(result: dict) -> str:
 
 def least(result: dict) -> dict[str, list[float]]:
     """C6: per gain and seed, the smallest over the blocks of |end| over |start|."""
-    rows = {name: np.abs(np.asarray(values)) for name, values in result["gains"].items()}
+    rows = {name: np.abs(np.asarray(values, dtype=float)) for name, values in result["gains"].items()}
     return {name: (value[:, -1] / value[:, 0]).min(1).tolist() for name, value in rows.items()}
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from common import experiment
 from common.claims import Claim, by_seed
-from simplifying_blocks.analysis._compare import called, compare, draw_comparison, gap, told
+from simplifying_blocks.analysis._compare import called, compare, draw_comparison, finals, gap, known, told
 from simplifying_blocks.evaluate import Comparison, Trained
 
 SLOW = ("medium", "paper")
@@ -47,7 +47,7 @@ def on_the_way(result: dict, run: str, other: str, share: float = 0.75) -> list[
     """Per seed the loss of a run over that of another at the evaluation next to that share of the steps."""
     a, b = (result["runs"][name] for name in (run, other))
     where = int(np.argmin(np.abs(np.asarray(a["evaluated"]) - share * a["steps"])))
-    return [x[where] - y[where] for x, y in by_seed(a["curve"], b["curve"])]
+    return [known(x)[where] - known(y)[where] for x, y in by_seed(a["curve"], b["curve"])]
 
 
 def shaped_is_better(result: dict) -> dict[str, list[float]]:
@@ -56,15 +56,15 @@ def shaped_is_better(result: dict) -> dict[str, list[float]]:
 
 
 def u_shaped(result: dict) -> dict[str, list[float]]:
-    """C17: the best start of beta_FF, and what the smallest and the largest cost."""
+    """C17: the best start of beta_FF, None where a run diverged, and what the smallest and the largest cost."""
     betas = sorted(
         (float(name.removeprefix("beta_ff_")), name) for name in result["runs"] if name.startswith("beta_ff_")
     )
-    rows = by_seed(*(result["runs"][name]["final"]["values"] for _, name in betas))
+    rows = finals(result, *(name for _, name in betas))
     return {
-        "best beta_FF": [betas[int(np.argmin(row))][0] for row in rows],
-        "smallest over best": [row[0] - min(row) for row in rows],
-        "largest over best": [row[-1] - min(row) for row in rows],
+        "best beta_FF": [betas[int(np.argmin(row))][0] if np.isfinite(row).all() else None for row in rows],
+        "smallest over best": [row[0] - np.min(row) for row in rows],
+        "largest over best": [row[-1] - np.min(row) for row in rows],
     }
 
 

@@ -9,6 +9,7 @@ from simplifying_blocks.estimators.flops import forward_flops
 from simplifying_blocks.evaluate import Trained
 from simplifying_blocks.model import Transformer
 from simplifying_blocks.recipe import BLOCKS, Model
+from tests.simplifying_blocks.judging import assert_every_bound_counts, judged
 
 SMALL = {"d": 32, "context": 32, "vocabulary": 200}
 
@@ -32,27 +33,6 @@ def start(trained) -> dict:
 def speed(trained) -> dict:
     settings = parameters.Settings(blocks=[*parameters.THROUGHPUT], rounds=2, repeats=3)
     return parameters.analyse(trained, settings)
-
-
-def claim(module, name: str):
-    return next(claim for claim in module.CLAIMS if claim.id == name)
-
-
-def judged(module, name: str, result: dict) -> str:
-    return claim(module, name).verdict(claim(module, name).values(result))
-
-
-def assert_every_bound_counts(module, name: str, values: dict):
-    """Numbers that meet all bounds reproduce; with any one beyond its bound they do not."""
-    judge = claim(module, name)
-    assert judge.verdict(values) == "reproduced"
-    for row in judge.bounds:
-        ends = row["value"] if row["kind"] == "within" else [row["value"]]
-        for end, outwards in zip(
-            ends, (-1, 1) if len(ends) == 2 else ({"above": -1, "below": 1}[row["kind"]],), strict=True
-        ):
-            missed = values | {row["name"]: [end + outwards * 1e-3 * abs(end)] * len(values[row["name"]])}
-            assert judge.verdict(missed) == "contradicted"
 
 
 # Signal propagation
@@ -97,21 +77,21 @@ def made_up(first: float, naive: float, shaped: float) -> dict:
     ],
 )
 def test_rank_collapse_is_judged_at_the_deepest(numbers, verdict):
-    assert judged(signal_propagation, "C22", made_up(*numbers)) == verdict
+    assert judged("C22", made_up(*numbers)) == verdict
 
 
 def test_the_most_alike_of_the_shaped_blocks_counts():
     for case in signal_propagation.KEEP:
         result = made_up(0.7, 0.999, 0.01)
         result["depths"]["72"][case] = over_seeds([{"cosine": [0.0, 0.3], "last": 0.3}] * 3)
-        assert judged(signal_propagation, "C22", result) == "contradicted"
+        assert judged("C22", result) == "contradicted"
 
 
 # Identity at the start
 
 
 def test_the_start_is_what_the_paper_says(start):
-    assert judged(identity_at_init, "C21", start) == "reproduced"
+    assert judged("C21", start) == "reproduced"
 
 
 def test_a_moved_gain_is_no_identity():
@@ -139,7 +119,7 @@ def test_each_bound_of_the_identity_counts():
         "V-SkipInit from identity": 1.4,
         "Pre-LN from identity": 1.0,
     }
-    assert_every_bound_counts(identity_at_init, "C21", {name: [value] * 3 for name, value in numbers.items()})
+    assert_every_bound_counts("C21", {name: [value] * 3 for name, value in numbers.items()})
 
 
 @pytest.mark.parametrize("module", [identity_at_init, signal_propagation])
@@ -167,7 +147,7 @@ def test_a_block_keeps_sizes_and_brings_its_own_settings():
 
 
 def test_the_paper_s_savings_are_exact(speed):
-    assert judged(parameters, "C13", speed) == "reproduced"
+    assert judged("C13", speed) == "reproduced"
     decoder, bert = (speed["counts"][shape] for shape in ("decoder", "bert"))
     # 2 d^2 less a block, but for the first block's V; what is left are vectors and gains.
     for cells, layers in ((decoder, 18), (bert, 16)):
@@ -181,11 +161,11 @@ def test_the_paper_s_savings_are_exact(speed):
 )
 def test_savings_are_judged(saved, verdict):
     counts = {shape: {"sas_p": {"saved": value}} for shape, value in zip(("decoder", "bert"), saved, strict=True)}
-    assert judged(parameters, "C13", {"counts": counts}) == verdict
+    assert judged("C13", {"counts": counts}) == verdict
 
 
 def test_each_bound_of_the_savings_counts():
-    assert_every_bound_counts(parameters, "C13", {"% fewer, 18 blocks": [12.4], "% fewer, BERT": [15.3]})
+    assert_every_bound_counts("C13", {"% fewer, 18 blocks": [12.4], "% fewer, BERT": [15.3]})
 
 
 def test_every_block_of_the_table_is_timed_against_preln(speed):
@@ -213,7 +193,7 @@ def timing(**changes) -> dict:
     ],
 )
 def test_the_order_of_the_table_is_judged(changes, verdict):
-    assert judged(parameters, "C14", timing(**changes)) == verdict
+    assert judged("C14", timing(**changes)) == verdict
 
 
 @pytest.mark.parametrize(
