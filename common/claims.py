@@ -61,8 +61,8 @@ class Claim:
     not_run: str = ""
 
     def __post_init__(self):
-        measured = bool(self.bounds and self.presets and self.number)
-        if measured == bool(self.not_run):
+        given = {bool(part) for part in (self.presets, self.number, self.bounds)}
+        if given != {not self.not_run}:
             raise ValueError(f"{self.id}: expected presets, number and a bound (above, below, within), or not_run")
 
     @property
@@ -80,11 +80,15 @@ class Claim:
         return "; ".join(f"{row['name']} {report.bound_text(row)}".strip() for row in self.bounds)
 
     def values(self, *results: dict) -> dict[str, list]:
-        """The numbers by name, a value per seed (None for NaN), from the needed results."""
+        """The numbers by name, a value per seed (None for NaN), from the needed results.
+
+        Raises Missing where those that are judged have different numbers of seeds.
+        """
         found = self.number(*results)
         named = found if isinstance(found, dict) else {self.unit: found}
         if unknown := {row["name"] for row in self.bounds} - set(named):
             raise KeyError(f"{self.id}: bounds for {sorted(unknown)}, numbers for {list(named)}")
+        by_seed(*(named[row["name"]] for row in self.bounds))
         return {name: [_known(value) for value in values] for name, values in named.items()}
 
     def verdict(self, values: dict[str, list]) -> str:

@@ -62,7 +62,7 @@ class Trained(experiment.Trained):
             values[..., layer] = rows
         return steps, values
 
-    def final(self, key: str = "valid_iid") -> list[float]:
+    def final(self, key: str = "final") -> list[float]:
         """The last value of a metric, per seed."""
         return self.curve(key)[1][:, -1].tolist()
 

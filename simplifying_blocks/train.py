@@ -15,6 +15,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Annotated, Literal, Self
 
 import torch
@@ -84,7 +85,7 @@ class Train:
     evaluate_windows: Count = 1024
     """Held-out windows for that, the same ones each time."""
     final_windows: Count = 8192
-    """Held-out windows after the last step, of files and, where there are any, of packages that were not trained on."""
+    """Held-out windows of files after the last step; then also evaluate_windows of packages that were not trained on."""
     probe_every: Count = 500
     """Steps between diagnostics: gains, attention entropy, correlations."""
     probe_windows: Count = 16
@@ -293,11 +294,17 @@ class Examiner:
             yield (self.losses(model, now == c.steps) if tested else {}) | (probe(model, self.probed) if probed else {})
 
     def losses(self, model: Transformer, final: bool) -> dict[str, float]:
-        """Losses in nats per token, and that of unseen files in bits per byte; at the end of more windows, and of packages."""
-        c, splits = self.settings.train, self.windows if final else ["valid_iid"]
-        most = c.final_windows if final else c.evaluate_windows
-        losses = {split: test(self.settings, self.corpus, model, self.windows[split], most) for split in splits}
-        return losses | {"bits_per_byte": self.corpus.bits_per_byte(losses["valid_iid"], "valid_iid")}
+        """Losses in nats per token: valid_iid, on the same windows each time; at the end `final`, on more of them, and
+        `packages`; and bits_per_byte of the best known of the first two."""
+        c, test_on = self.settings.train, partial(test, self.settings, self.corpus, model)
+        losses = {"valid_iid": test_on(self.windows["valid_iid"], c.evaluate_windows)}
+        if final:
+            losses["final"] = test_on(self.windows["valid_iid"], c.final_windows)
+        if final and "valid" in self.windows:
+            losses["packages"] = test_on(self.windows["valid"], c.evaluate_windows)
+        return losses | {
+            "bits_per_byte": self.corpus.bits_per_byte(losses.get("final", losses["valid_iid"]), "valid_iid")
+        }
 
 
 def stopping(team: Accelerator, stop, now: int, c: Train) -> bool:

@@ -31,7 +31,7 @@ def compare(trained: Trained, names: Sequence[str]) -> dict:
 def ending(run: Trained) -> dict:
     """One run of `compare`."""
     c, (steps, curve) = run.config.train, run.curve("valid_iid")
-    unseen = {"packages": over_seeds(run.final("valid"))} if "valid" in run.metrics else {}
+    unseen = {"packages": over_seeds(run.final("packages"))} if "packages" in run.metrics else {}
     return {
         "block": run.config.model.block,
         "lr": c.lr,
@@ -42,7 +42,7 @@ def ending(run: Trained) -> dict:
         "seconds": run.seconds_per_step,
         "evaluated": steps.tolist(),
         "curve": curve.tolist(),
-        "final": over_seeds(curve[:, -1].tolist()),
+        "final": over_seeds(run.final()),
         "train": over_seeds(run.final("loss")),
         "bits_per_byte": over_seeds(run.final("bits_per_byte")),
         **unseen,
@@ -80,8 +80,10 @@ def colors(runs: dict) -> dict[str, str]:
 
 
 def draw_curves(ax, runs: dict, seconds: bool = False) -> None:
-    """Loss on held-out files along training, every seed; by the time of a seed's steps if asked."""
+    """Loss on held-out files along training, every seed; by the time of a seed's steps if asked, where it is known."""
     for name, color in colors(runs).items():
+        if seconds and not math.isfinite(runs[name]["seconds"] or math.nan):
+            continue
         # At the start all are near ln V, which would flatten the rest.
         steps, rows = runs[name]["evaluated"][1:], [row[1:] for row in runs[name]["curve"]]
         x = [step * runs[name]["seconds"] for step in steps] if seconds else steps

@@ -1,5 +1,5 @@
 """Presets by what they can test."""
 
 ALL = ("quick", "medium", "gpu", "paper")
-LARGE = ("medium", "gpu", "paper")
+SLOW = ("medium", "paper")
 GPU = ("gpu", "paper")

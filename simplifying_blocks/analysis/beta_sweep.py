@@ -10,9 +10,9 @@ import numpy as np
 from common import experiment, plotting
 from common.claims import Claim, Missing, by_seed
 from simplifying_blocks.analysis._compare import ending, known
+from simplifying_blocks.analysis._presets import SLOW
 from simplifying_blocks.evaluate import Comparison, Trained
 
-SWEEPS = ("medium", "paper")
 COLORS = {
     "identity": plotting.BLUE,
     "orthogonal": plotting.VERMILION,
@@ -125,7 +125,7 @@ CLAIMS = [
         "C2",
         "The final loss falls as beta goes to 0, and the identity beats an orthogonal base at every beta.",
         source="Fig 3",
-        presets=SWEEPS,
+        presets=SLOW,
         number=falls,
         above={
             "rank correlation, identity": 0.8,
@@ -138,7 +138,7 @@ CLAIMS = [
         "C3",
         "A lower learning rate of V and P does what a lower beta does.",
         source="App A, Fig 9",
-        presets=SWEEPS,
+        presets=SLOW,
         needs=("beta_sweep", "lr_ratio"),
         number=duality,
         below={f"distance over range, {base}": 0.3 for base in BASES},
@@ -150,7 +150,7 @@ CLAIMS = [
         "Orthogonal bases that undo each other close part of the gap to the identity, "
         "and orthogonal ones prefer a small beta.",
         source="Fig 15",
-        presets=SWEEPS,
+        presets=SLOW,
         needs=("beta_sweep", "tied_bases"),
         number=between,
         above={"orthogonal over last_block": 0.0, "last_block over all_blocks": 0.0, "all_blocks over identity": 0.0},

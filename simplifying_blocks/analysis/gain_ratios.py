@@ -9,7 +9,7 @@ import numpy as np
 from common import experiment, plotting
 from common.claims import Claim
 from simplifying_blocks.analysis._compare import ending, gap
-from simplifying_blocks.analysis._presets import ALL
+from simplifying_blocks.analysis._presets import SLOW
 from simplifying_blocks.evaluate import Analysis, Trained
 
 SMALL, LEFT = 0.1, 0.05
@@ -101,7 +101,7 @@ CLAIMS = [
         "Trained beta / alpha of V and P go to 0 in nearly all blocks, the first one's V is the largest, "
         "and the loss ends above that of V = P = I.",
         source="Fig 4",
-        presets=ALL,
+        presets=("quick", *SLOW),
         needs=("skipless/gain_ratios", "blocks"),
         number=vanish,
         above={"share below 0.1": 0.79, "first V over the largest other": 1.0, "loss over fixed V = P = I": 0.0},
@@ -112,7 +112,7 @@ CLAIMS = [
         "C7",
         "So it is in the parallel block, and with orthogonal bases.",
         source="Figs 16, 21",
-        presets=("medium", "paper"),
+        presets=SLOW,
         needs=("skipless_p/gain_ratios_parallel", "skipless_orthogonal/gain_ratios_orthogonal"),
         number=elsewhere,
         above={"share below 0.1, parallel": 0.79, "share below 0.1, orthogonal": 0.7},
@@ -123,7 +123,7 @@ CLAIMS = [
         "With the attention skip in place the ratios grow instead, and V = P = I is slightly worse than Pre-LN, "
         "also with a smaller attention branch.",
         source="Figs 22, 23",
-        presets=ALL,
+        presets=SLOW,
         needs=("preln_skip/gain_ratios_preln", "preln_identity"),
         number=with_skip,
         above={

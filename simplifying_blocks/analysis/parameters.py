@@ -16,7 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from common import bench, experiment, plotting
-from common.claims import Claim
+from common.claims import Claim, by_seed
 from common.limits import Count, Distinct
 from simplifying_blocks.analysis._compare import NAMES
 from simplifying_blocks.analysis._presets import ALL, GPU
@@ -171,14 +171,17 @@ def savings(result: dict) -> dict[str, list[float]]:
 
 def ratios(result: dict) -> dict[str, list[float]]:
     """C14, per measurement: steps per second of the blocks over each other's, in the order of Table 1."""
-    speed = {block: row["ratios"] for block, row in result["speed"].items()}
-    over = lambda ours, other: [a / b for a, b in zip(speed[ours], speed[other], strict=True)]  # noqa: E731
+    speed = result["speed"]
+
+    def over(ours: str, other: str) -> list[float]:
+        return [a / b for a, b in by_seed(speed[ours]["ratios"], speed[other]["ratios"])]
+
     return {
-        "SAS over Pre-LN": speed["sas"],
+        "SAS over Pre-LN": speed["sas"]["ratios"],
         "SAS-P over SAS": over("sas_p", "sas"),
         "no norm over SAS-P": over("sas_p_nonorm", "sas_p"),
-        "V-SkipInit over Pre-LN": speed["vskipinit"],
-        "Parallel over Pre-LN": speed["parallel"],
+        "V-SkipInit over Pre-LN": speed["vskipinit"]["ratios"],
+        "Parallel over Pre-LN": speed["parallel"]["ratios"],
     }
 
 

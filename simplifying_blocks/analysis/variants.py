@@ -9,9 +9,9 @@ import numpy as np
 from common import experiment
 from common.claims import Claim, by_seed
 from simplifying_blocks.analysis._compare import called, compare, draw_comparison, finals, gap, known, told
+from simplifying_blocks.analysis._presets import SLOW
 from simplifying_blocks.evaluate import Comparison, Trained
 
-SLOW = ("medium", "paper")
 DEEP = ("preln", "sas", "sas_p", "sas_p_nonorm", "vskipinit")
 
 

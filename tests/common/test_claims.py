@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import pytest
 
-from common import claims, experiment
+from common import claims, experiment, report
 from common.claims import Claim, Missing, Paper, Study, by_seed, collect, judge
 from common.config import UserError
 from common.experiment import interval
@@ -105,10 +105,26 @@ def test_the_bounds_in_words_are_those_that_judge():
 
 
 def test_a_claim_without_a_bound_or_with_a_bound_on_nothing_is_an_error():
-    with pytest.raises(ValueError, match="no bound"):
-        Claim("C1", "True.", source="", presets=(), number=list)
+    with pytest.raises(ValueError, match="and a bound"):
+        Claim("C1", "True.", source="", presets=("quick",), number=list)
     with pytest.raises(KeyError, match="width"):
         claim(lambda: {"plateau": [1]}, below={"width": 1}).values()
+
+
+@pytest.mark.parametrize("given", [[], ["presets"], ["number"], ["above"], ["presets", "above"], ["number", "above"]])
+def test_a_claim_that_is_not_measured_in_full_says_why_none_of_it_is(given):
+    parts = {"presets": ("quick",), "number": list, "above": 0.5}
+    with pytest.raises(ValueError, match="C1: expected presets, number and a bound.*or not_run"):
+        Claim("C1", "True.", source="", **{key: parts[key] for key in given})
+    with pytest.raises(ValueError, match="C1: expected"):
+        Claim("C1", "True.", source="", not_run="no network", **parts)
+
+
+@pytest.mark.parametrize("part", [{"presets": ("quick",)}, {"number": list}, {"above": 0.5}, {"within": (0, 1)}])
+def test_a_claim_that_is_not_run_has_nothing_of_one_that_is(part):
+    assert Claim("C1", "True.", source="", not_run="no network").expected == ""
+    with pytest.raises(ValueError, match="C1: expected"):
+        Claim("C1", "True.", source="", not_run="no network", **part)
 
 
 def test_columns_of_other_lengths_are_told():
@@ -148,6 +164,48 @@ def test_claim_of_another_preset_is_not_at_this_scale_and_not_measured(study):
     assert row["command"].endswith(f"{study.path.parent}/gpu/main")
 
 
+def unrun(**changes) -> Claim:
+    parts = {"source": "Table 1", "paper": "78.4", "needs": ("loss",), "not_run": "the <books> are withdrawn"}
+    return Claim("C2", "It reads books.", **(parts | changes))
+
+
+@pytest.mark.parametrize("preset", ["quick", "gpu", "nowhere"])
+def test_a_claim_that_is_not_run_is_at_no_preset_and_says_why(study, monkeypatch, preset):
+    monkeypatch.setattr(Study, "preset", preset)
+    (row,) = judge(PAPER, [unrun()], study)
+    assert set(row) == KEYS and row["preset"] == preset and row["paper"] == "78.4"
+    assert (row["verdict"], row["note"]) == ("not at this scale", "Not run: the <books> are withdrawn")
+    assert row["command"] == row["expected"] == ""
+    assert row["bounds"] == row["seeds"] == [] and row["values"] == {} and row["measured"] is row["error"] is None
+
+
+def test_a_claim_that_is_not_run_needs_no_result_and_no_config(study):
+    (row,) = judge(PAPER, [unrun(needs=("books/perplexity",))], study)
+    assert row["verdict"] == "not at this scale" and "perplexity" not in row["note"]
+
+
+def test_tables_show_why_a_claim_is_not_run_and_no_empty_command(study):
+    rows = judge(PAPER, [claim(presets=("gpu",)), unrun()], study)
+    text = report.markdown(PAPER, rows)
+    measured, not_run = text.splitlines()[-4:-2]
+    cells = [cell.strip() for cell in not_run.strip("|").split("|")]
+    assert "Not run: the <books> are withdrawn" in cells and "**not at this scale**" in cells
+    assert cells[-1] == "–" and "``" not in text and measured.endswith("/gpu/main` |")
+    assert cells[4] == "–" and "L / Var < 0.5" in measured
+    assert "2 not at this scale" in report.terminal(rows)
+
+
+def test_the_page_shows_why_a_claim_is_not_run_and_nothing_to_expect_or_to_type(study):
+    rows = judge(PAPER, [claim(presets=("gpu",)), unrun()], study)
+    figure = {"name": "loss", "caption": "", "path": study.path / "none.png"}
+    page = report.page(PAPER, rows, [figure], [], study.path)
+    measured, not_run = (page.partition(f'<tbody id="{id}"')[2].partition("</tbody>")[0] for id in ("C1", "C2"))
+    assert "Not run: the &lt;books&gt; are withdrawn" in not_run and "78.4" in not_run
+    assert "Not measured here." in not_run and "Not measured here." in measured
+    for shown in ("Expected:", "<code>"):
+        assert shown in measured and shown not in not_run
+
+
 def test_missing_result_is_inconclusive_and_names_the_command_of_that_result(study):
     (row,) = judge(PAPER, [claim(lambda loss, probe: [], needs=("loss", "probe"))], study)
     assert row["verdict"] == "inconclusive" and row["command"] in row["note"]
@@ -168,6 +226,12 @@ def test_results_with_other_numbers_of_seeds_are_inconclusive_with_the_reason(st
     assert row["verdict"] == "inconclusive" and "3 seeds in loss" in row["note"] and "probe" in row["note"]
 
 
+@pytest.mark.parametrize("other", [[0.1] * 2, [0.1] * 4])
+def test_numbers_over_other_seeds_are_inconclusive_with_the_reason(study, other):
+    (row,) = judge(PAPER, [claim(lambda loss: {"a": loss["final"], "b": other}, below={"a": 1, "b": 1})], study)
+    assert row["verdict"] == "inconclusive" and f"found 3, {len(other)} seeds" in row["note"]
+
+
 def test_an_error_in_the_measure_is_no_verdict(study):
     with pytest.raises(ZeroDivisionError):
         judge(PAPER, [claim(lambda loss: 1 / 0)], study)
@@ -179,7 +243,7 @@ def test_an_error_in_the_measure_is_no_verdict(study):
 def write_scripts(folder, **scripts):
     (folder / "paper/analysis").mkdir(parents=True)
     for name, ids in scripts.items():
-        made = f'[Claim(i, "s", source="", presets=(), number=list, above=0) for i in {ids}]'
+        made = f'[Claim(i, "s", source="", presets=("quick",), number=list, above=0) for i in {ids}]'
         (folder / f"paper/analysis/{name}.py").write_text(f"from common.claims import Claim\nCLAIMS = {made}\n")
 
 

@@ -1,10 +1,11 @@
 """The smoke study of simplifying_blocks: settings of a few steps, the runs beside main, cheap settings of experiments."""
 
 TINY = {
-    "data.megabytes": 0.5, "data.valid_megabytes": 0.05, "data.vocabulary": 512, "model.layers": 2, "model.d": 16,
-    "model.heads": 2, "train.steps": 4, "train.batch": 4, "train.context": 16, "train.log_every": 2,
-    "train.evaluate_every": 2, "train.evaluate_windows": 4, "train.final_windows": 4, "train.probe_every": 2,
-    "train.probe_windows": 2, "train.save_every": 2, "seeds": [0],
+    "data.source": "local", "data.megabytes": 0.5, "data.valid_megabytes": 0.05, "data.vocabulary": 512,
+    "model.layers": 2, "model.d": 16, "model.heads": 2,
+    "train.steps": 4, "train.batch": 4, "train.context": 16, "train.log_every": 2, "train.evaluate_every": 2,
+    "train.evaluate_windows": 4, "train.final_windows": 4, "train.probe_every": 2, "train.probe_windows": 2,
+    "train.save_every": 2, "seeds": [0],
 }  # fmt: skip
 SHORT = {
     "train.steps": 12,
