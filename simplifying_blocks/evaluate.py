@@ -25,8 +25,13 @@ class Trained(experiment.Trained):
     def corpus(self) -> Corpus:
         """The text of the run; raises UserError where it is another one by now."""
         corpus = prepare(self.config.data)
-        corpus.require(self.metrics["corpus"].dropna().iloc[0])
+        corpus.require(self.digest)
         return corpus
+
+    @property
+    def digest(self) -> str:
+        """Of the text it was trained on."""
+        return self.metrics["corpus"].dropna().iloc[0]
 
     @property
     def parameters(self) -> int:
@@ -77,8 +82,15 @@ class Trained(experiment.Trained):
         return model.to(self.device).requires_grad_(False).eval()
 
     def others(self, names: list[str]) -> dict[str, Self]:
-        """This run and others of its study, by name."""
-        return {self.run.path.name: self} | {name: self.sibling(name) for name in names}
+        """This run and others of its study, by name; raises UserError where one has other seeds or another text."""
+        found = {self.run.path.name: self} | {name: self.sibling(name) for name in names}
+        for run in found.values():
+            if (run.seeds, run.digest) != (self.seeds, self.digest):
+                raise UserError(
+                    f"found seeds {run.seeds} and text {run.digest[:12]} in {run.run.path}, expected {self.seeds} and "
+                    f"{self.digest[:12]} as in {self.run.path}; train one of them anew"
+                )
+        return found
 
 
 @dataclass

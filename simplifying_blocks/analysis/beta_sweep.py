@@ -154,7 +154,7 @@ CLAIMS = [
         needs=("beta_sweep", "tied_bases"),
         number=between,
         above={"orthogonal over last_block": 0.0, "last_block over all_blocks": 0.0, "all_blocks over identity": 0.0},
-        within={"best beta, orthogonal": (0.01, 0.5)},
+        within={"best beta, orthogonal": (0.01, 0.3)},
         paper="in this order; at about 0.1 to 0.2 (read off)",
     ),
 ]
