@@ -105,6 +105,9 @@ def assert_command_exists(command: str) -> None:
         config.parse(importlib.import_module(words[1][:-3].replace("/", ".")).Settings, words[2:])
     elif words[0] == "python":
         assert Path(words[1]).is_file() or words[1] == "-m"
+    elif words[0] == "accelerate":
+        script = next(place for place, word in enumerate(words) if word.endswith(".py"))
+        assert_command_exists(shlex.join(["python", *words[script:]]))
     else:
         assert words[0] in ("git", "cd", "source", "ruff", "wandb")
 
