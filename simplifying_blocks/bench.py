@@ -20,7 +20,6 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import torch
-from accelerate import Accelerator
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
@@ -83,7 +82,7 @@ class UniformText:
 
 def our_step(settings: Config, device: torch.device) -> Callable[[], Tensor]:
     """The step of train.py; each call is the next one."""
-    team = Accelerator(cpu=device.type == "cpu", device_placement=False, mixed_precision="no", dynamo_backend="no")
+    team = train.team_of(device)
     learner = train.learner_of(settings, UniformText(settings.data.vocabulary), 0, device, team)
     count = itertools.count(1)
     return lambda: train.step(settings, learner, team, next(count))
@@ -274,9 +273,9 @@ def attention_rows(T: int, device: torch.device, rounds: int, least: float | Non
 
 
 def looks(c: Train) -> tuple[int, int, int]:
-    """Of a run, as Examiner.look has it: windows tested before the last step and after it (two splits), batches probed."""
+    """Of a run, as Examiner.look has it: windows tested before the last step and after it, batches probed."""
     during = len(range(0, c.steps, c.evaluate_every)) * c.evaluate_windows
-    return during, 2 * c.final_windows, len(range(0, c.steps, c.probe_every)) + 1
+    return during, c.final_windows + 2 * c.evaluate_windows, len(range(0, c.steps, c.probe_every)) + 1
 
 
 def evaluation_row(settings: Config, device: torch.device, rounds: int) -> dict:

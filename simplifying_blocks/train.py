@@ -20,7 +20,7 @@ from typing import Annotated, Literal, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
+from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
 from torch import Tensor, nn
 
 from common import checkpoint, config, experiment
@@ -74,7 +74,7 @@ class Train:
     """Learning rate of trained value and projection matrices over that of all else (Appendix A)."""
     clip: Amount = 1.0
     """Largest norm of the gradient; 0: it is not clipped."""
-    mask_share: Share = 0.25
+    mask_share: Annotated[float, Range(0.01, 1)] = 0.25
     """Share of the tokens to predict where model.objective is mlm."""
     compile: Literal["auto", "on", "off"] = "auto"
     """torch.compile; auto: on a GPU."""
@@ -102,6 +102,8 @@ class Config(experiment.Training):
 
     seeds: Annotated[list[Seed], Distinct(1)] = field(default_factory=lambda: [0])
     """Seeds of weights and batches, a model each, trained in turn step by step."""
+    precision: Literal["fp32", "tf32", "bf16"] = "fp32"
+    """fp32, tf32 matrix products, or bf16 (autocast, that of the logits too; the loss is summed in fp32)."""
     data: Data = field(default_factory=Data)
     model: Model = field(default_factory=Model)
     train: Train = field(default_factory=Train)
@@ -109,12 +111,13 @@ class Config(experiment.Training):
     def memory(self) -> float:
         """Bytes that a run needs at least: weights, gradient and moments of all seeds, and what a step keeps of one."""
         model, c, tokens = self.model, self.train, self.data.megabytes * 1e6 if self.data.source != "hub" else 0.0
-        rows = min(c.micro_batch or c.batch, c.batch) * c.context
+        share = -(-c.batch // int(os.environ.get("WORLD_SIZE", 1)))
+        rows = min(c.micro_batch or share, share) * c.context
         block = (2 + 2 * model.mlp_ratio) * model.d**2
         weights = (self.data.vocabulary + c.context) * model.d + model.layers * block
         kept = rows * (model.layers * (6 + 2 * model.mlp_ratio) * model.d) + min(rows, 2048) * self.data.vocabulary
         moments = 4 if c.optimizer == "adamw" else 2
-        return 4 * (moments * weights * len(self.seeds) + kept) + tokens / 4
+        return 4 * moments * weights * len(self.seeds) + (2 if self.precision == "bf16" else 4) * kept + tokens / 4
 
     def prepare(self) -> None:
         """Prepare the text, unless that is done; raises UserError for what a person can mend, such as no whole window in it."""
@@ -295,23 +298,39 @@ class Examiner:
 
     def losses(self, model: Transformer, final: bool) -> dict[str, float]:
         """Losses in nats per token: valid_iid, on the same windows each time; at the end `final`, on more of them, and
-        `packages`; and bits_per_byte of the best known of the first two."""
+        `packages`; and, where every token is predicted, bits_per_byte of the best known of the first two."""
         c, test_on = self.settings.train, partial(test, self.settings, self.corpus, model)
         losses = {"valid_iid": test_on(self.windows["valid_iid"], c.evaluate_windows)}
         if final:
             losses["final"] = test_on(self.windows["valid_iid"], c.final_windows)
         if final and "valid" in self.windows:
             losses["packages"] = test_on(self.windows["valid"], c.evaluate_windows)
-        return losses | {
-            "bits_per_byte": self.corpus.bits_per_byte(losses.get("final", losses["valid_iid"]), "valid_iid")
-        }
+        if self.settings.model.objective == "mlm":
+            return losses
+        best_known = losses.get("final", losses["valid_iid"])
+        return losses | {"bits_per_byte": self.corpus.bits_per_byte(best_known, "valid_iid")}
+
+
+def team_of(device: torch.device) -> Accelerator:
+    """The processes that train together; what accelerate's own config says of precision and compilation does not count here."""
+    # Fixed bases never change: nothing but gradients need be exchanged.
+    kwargs = [DistributedDataParallelKwargs(broadcast_buffers=False)]
+    cpu = device.type == "cpu"
+    return Accelerator(
+        cpu=cpu, device_placement=False, mixed_precision="no", dynamo_backend="no", kwargs_handlers=kwargs
+    )
+
+
+def shared(team: Accelerator, value):
+    """What the first process has, in all of them."""
+    return broadcast_object_list([value])[0] if team.num_processes > 1 else value
 
 
 def stopping(team: Accelerator, stop, now: int, c: Train) -> bool:
     """Whether to save and leave. Several processes ask each other where they wait for each other anyway."""
     if team.num_processes == 1:
         return bool(stop)
-    asked = now % c.log_every == 0 and team.reduce(torch.tensor(float(bool(stop)), device=team.device))
+    asked = now % min(c.log_every, 10) == 0 and team.reduce(torch.tensor(float(bool(stop)), device=team.device))
     return bool(asked)
 
 
@@ -321,20 +340,20 @@ def fit(settings: Config, run: Run | None, device: torch.device) -> None:
     Raises UserError where the text is not the one that the run began with, and if every seed diverges.
     """
     c, corpus = settings.train, prepare(settings.data)
-    # What accelerate's own config file says of precision and compilation does not count here.
-    team = Accelerator(cpu=device.type == "cpu", device_placement=False, mixed_precision="no", dynamo_backend="no")
+    team = team_of(device)
+    corpus.require(shared(team, corpus.digest))
     state = State.start(settings, corpus, device, team)
     models = [learner.model for learner in state.learners]
 
     saves = checkpoint.Schedule(c.save_every, c.steps, c.save_at)
 
     # Resume: the newest whole checkpoint, and the metrics as they stood at that step
-    begun = [(0, {})]
+    begun = 0, {}
     if run is not None:
         checkpoints = experiment.checkpointer(settings, run)
-        begun = [experiment.resume(run, checkpoints, first=saves.after(0))]
+        begun = experiment.resume(run, checkpoints, first=saves.after(0))
         examiner = Examiner(settings, corpus, models, device)
-    begin, saved = broadcast_object_list(begun)[0] if team.num_processes > 1 else begun[0]
+    begin, saved = shared(team, begun)
     if saved:
         corpus.require(saved["digest"])
         state.restore(saved)

@@ -40,8 +40,9 @@ def paper_of(path: Path) -> str:
 
 
 def trains(path: Path) -> bool:
-    """A preset or an overlay; an overlay may have the name of the experiment that its run serves."""
-    return path.parent.name == "overlays" or (paper_of(path), path.stem) not in NAMES and path.stem != "sweep"
+    """A preset or an overlay, no sweep; an overlay may have the name of the experiment that its run serves."""
+    sweeps = "program" in from_yaml(path.read_text(encoding="utf-8"))
+    return path.parent.name == "overlays" or (paper_of(path), path.stem) not in NAMES and not sweeps
 
 
 TRAINING = [path for path in CONFIGS if trains(path)]

@@ -3,6 +3,8 @@
 import math
 from collections.abc import Sequence
 
+import numpy as np
+
 from common import plotting
 from common.claims import by_seed
 from common.experiment import over_seeds
@@ -31,7 +33,7 @@ def compare(trained: Trained, names: Sequence[str]) -> dict:
 def ending(run: Trained) -> dict:
     """One run of `compare`."""
     c, (steps, curve) = run.config.train, run.curve("valid_iid")
-    unseen = {"packages": over_seeds(run.final("packages"))} if "packages" in run.metrics else {}
+    unseen = {key: over_seeds(run.final(key)) for key in ("packages", "bits_per_byte") if key in run.metrics}
     return {
         "block": run.config.model.block,
         "lr": c.lr,
@@ -44,7 +46,6 @@ def ending(run: Trained) -> dict:
         "curve": curve.tolist(),
         "final": over_seeds(run.final()),
         "train": over_seeds(run.final("loss")),
-        "bits_per_byte": over_seeds(run.final("bits_per_byte")),
         **unseen,
     }
 
@@ -64,7 +65,7 @@ def gap(result: dict, run: str, other: str, key: str = "final") -> list[float]:
     return [a - b for a, b in finals(result, run, other, key=key)]
 
 
-def called(name: str, run: dict | None = None) -> str:
+def called(name: str) -> str:
     """A run's name for a reader."""
     return NAMES.get(name, name.replace("_", " "))
 
@@ -87,12 +88,29 @@ def draw_curves(ax, runs: dict, seconds: bool = False) -> None:
         # At the start all are near ln V, which would flatten the rest.
         steps, rows = runs[name]["evaluated"][1:], [row[1:] for row in runs[name]["curve"]]
         x = [step * runs[name]["seconds"] for step in steps] if seconds else steps
-        plotting.seed_lines(ax, x, rows, called(name), color)
+        draw_seeds(ax, x, rows, called(name), color)
     ax.set(xlabel="seconds of training" if seconds else "step")
 
 
+def draw_seeds(ax, x, rows, label: str, color: str) -> None:
+    """Every seed thin under the bold mean, without a band: with many lines, three seeds' intervals would cover them all."""
+    rows = np.asarray(rows, dtype=float)
+    for row in rows:
+        ax.plot(x, row, color=color, lw=0.6, alpha=0.5)
+    ax.plot(x, rows.mean(0), color=color, lw=1.7, label=label)
+
+
+FAR = 1.0
+"""Nats over the least final loss beyond which a run is told and not drawn among the others."""
+
+
 def draw_finals(ax, runs: dict) -> None:
-    """The final losses, a dot per seed."""
+    """The final losses, a dot per seed; what is far above the others is named."""
+    means = {name: float(np.mean(known(run["final"]["values"]))) for name, run in runs.items()}
+    least = min((mean for mean in means.values() if math.isfinite(mean)), default=0.0)
+    far = {name: mean for name, mean in means.items() if mean > least + FAR}
+    runs = {name: run for name, run in runs.items() if name not in far}
+    ax.set_title(", ".join(f"{called(name)}: {mean:.2f}" for name, mean in far.items()), fontsize=7)
     plotting.seed_dots(ax, {called(name): run["final"]["values"] for name, run in runs.items()})
     ax.set(ylabel="at the end (nats per token)")
     ax.tick_params(axis="x", rotation=40, labelsize=6)

@@ -45,6 +45,12 @@ def far_from_preln(blocks: dict) -> dict[str, list[float]]:
     }
 
 
+def rates(blocks: dict) -> str:
+    """Learning rates of the two."""
+    lr = {name: blocks["runs"][name]["lr"] for name in ("main", "vskipinit")}
+    return f"learning rates: Pre-LN {lr['main']:g}, V-SkipInit {lr['vskipinit']:g}"
+
+
 def fall(blocks: dict, run: str) -> list[float]:
     """Per seed how far the held-out loss of a run has fallen from its start, near ln V."""
     return [known(curve)[0] - known(curve)[-1] for curve in blocks["runs"][run]["curve"]]
@@ -112,11 +118,11 @@ CLAIMS = [
         above={"V-SkipInit over Pre-LN": 0.05},
         below={"fall of naive over Pre-LN's": 0.5},
         within={"share of it in train loss": (0.7, 2.0)},
-        note=lambda r: "nats per token; each at the best learning rate of a grid (LOG.md)",
+        note=rates,
     ),
     Claim(
         "C4",
-        "Shaped attention with V = P = I fixed is not behind Pre-LN per step.",
+        "SAS, whose V and P are the identity but for the first block's V, is not behind Pre-LN per step.",
         source="Fig 3, Sec 4.2",
         presets=ALL,
         number=of_the_way,
@@ -150,7 +156,7 @@ CLAIMS = [
         "Parity persists over three times the training.",
         source="Fig 8",
         presets=SLOW,
-        needs=("longer",),
+        needs=("long_preln/longer",),
         number=still_alike,
         below={"SAS over Pre-LN": 0.02, "SAS-P over Pre-LN": 0.02},
         paper="SAS, SAS-P at or below Pre-LN",
@@ -160,7 +166,7 @@ CLAIMS = [
         "In a masked language model SAS and SAS-P match Pre-LN, and V-SkipInit does not.",
         source="Figs 7, 27",
         presets=SLOW,
-        needs=("mlm",),
+        needs=("mlm_preln/mlm",),
         number=masked,
         below={"SAS over Pre-LN": 0.05, "SAS-P over Pre-LN": 0.05},
         above={"V-SkipInit over Pre-LN": 0.05},

@@ -8,7 +8,9 @@ import numpy as np
 
 from common import experiment, plotting
 from common.claims import Claim
+from simplifying_blocks.analysis._compare import draw_seeds
 from simplifying_blocks.analysis._presets import ALL
+from simplifying_blocks.estimators.attention_entropy import uniform_entropy
 from simplifying_blocks.evaluate import Analysis, Trained
 
 SHOWN = {
@@ -22,24 +24,30 @@ class Settings(Analysis):
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
-    """Keys: steps; gains -> name -> value per seed, diagnostic and layer (mean over heads); entropy of attention, the same."""
+    """Keys: steps; gains -> name -> value per seed, diagnostic and layer (mean over heads); entropy of attention in nats, the
+    same; uniform, the entropy of uniform attention."""
     steps, entropy = trained.layers("attention_entropy")
     gains = {name: trained.layers(name)[1].tolist() for name in SHOWN}
-    return {"block": trained.config.model.block, "steps": steps.tolist(), "gains": gains, "entropy": entropy.tolist()}
+    found = {"block": trained.config.model.block, "steps": steps.tolist(), "gains": gains, "entropy": entropy.tolist()}
+    return found | {"uniform": uniform_entropy(trained.config.train.context)}
 
 
 def draw(result: dict):
-    """A panel per gain, a line per layer."""
-    fig, axes = plotting.axes(2, 2, height=4.2, sharex=True)
-    for ax, (name, text) in zip(axes.flat, SHOWN.items(), strict=True):
-        rows = np.asarray(result["gains"][name])
+    """A panel per gain and one for the entropy, a line per layer."""
+    fig, axes = plotting.axes(3, 2, height=4.0)
+    panels = {text: result["gains"][name] for name, text in SHOWN.items()} | {
+        "attention entropy (nats)": result["entropy"]
+    }
+    for ax, (text, rows) in zip(axes.flat, panels.items(), strict=False):
+        rows = np.asarray(rows, dtype=float)
+        every = -(-rows.shape[2] // 9)
         for layer, color in enumerate(plotting.ordered(rows.shape[2])):
-            shown = layer in (0, rows.shape[2] - 1)
-            plotting.seed_lines(ax, result["steps"], rows[:, :, layer], f"block {layer + 1}" if shown else "_", color)
-        ax.set(title=text, ylim=(min(0, rows.min()), None))
-    axes[0, 0].legend()
-    axes[1, 0].set_xlabel("step")
-    axes[1, 1].set_xlabel("step")
+            label = f"block {layer + 1}" if layer % every == 0 else "_"
+            draw_seeds(ax, result["steps"], rows[:, :, layer], label, color)
+        ax.set(title=text, xlabel="step", ylim=(min(0, np.nanmin(rows)), None))
+    axes[1, 1].axhline(result["uniform"], color=plotting.GREY, ls=":", label="uniform attention")
+    axes[1, 2].set_axis_off()
+    axes[1, 2].legend(*axes[1, 1].get_legend_handles_labels(), loc="center")
     return fig
 
 

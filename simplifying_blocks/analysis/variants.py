@@ -91,7 +91,7 @@ CLAIMS = [
         "More blocks help all but V-SkipInit, which gets worse.",
         source="Fig 6",
         presets=SLOW,
-        needs=("depth",),
+        needs=("shallow_preln/depth",),
         number=deeper,
         below={f"deep over shallow, {called(block)}": 0.0 for block in HELPED},
         above={f"deep over shallow, {called('vskipinit')}": 0.0},
@@ -142,7 +142,7 @@ CLAIMS = [
         "C20",
         "Without the MLP skip SAS is far slower, whatever the activation's slope; a more linear one hurts.",
         source="Fig 25",
-        presets=SLOW,
+        presets=("paper",),
         needs=("mlp_skip",),
         number=without_mlp_skip,
         above={f"without MLP skip over SAS, slope {s}": 0.1 for s in ("0", "0.2", "0.8")}

@@ -18,6 +18,9 @@ RATIOS = {"model.block": "skipless"}
 RUNS = {
     "sas": SHORT | {"model.block": "sas"},
     "sas_p": SHORT | {"model.block": "sas_p"},
+    "long_preln": SHORT | {"train.steps": 16},
+    "mlm_preln": SHORT | {"model.objective": "mlm"},
+    "shallow_preln": SHORT | {"model.mlp_ratio": 2},
     "skipless": SHORT | RATIOS,
     "skipless_p": SHORT | RATIOS | {"model.parallel": True, "model.alpha_FF": "off"},
     "skipless_orthogonal": SHORT | RATIOS | {"model.init_V": "orthogonal", "model.init_P": "orthogonal"},
