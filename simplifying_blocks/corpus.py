@@ -4,6 +4,7 @@ Files are taken in the order of the sha256 of their names, so that a smaller cor
 what is left out, and why, is counted for the manifest. Contents differ between machines, with the packages installed there.
 """
 
+import functools
 import hashlib
 import importlib.metadata
 import os
@@ -76,8 +77,12 @@ def _top(name: str) -> str:
     return first if folder else os.path.splitext(first)[0]
 
 
+@functools.cache
 def installed() -> list[File]:
-    """The Python files of the standard library (one package) and of site-packages (a package is what pip calls one)."""
+    """The Python files of the standard library (one package) and of site-packages (a package is what pip calls one).
+
+    Looked for once a process: it takes half a second, and a process does not see packages change.
+    """
     stdlib = sysconfig.get_path("stdlib")
     files = [_file(STDLIB, f"{STDLIB}/{name}", entry) for name, entry in _walk(stdlib, ".py")]
     # Two folders on some systems, often one behind two names.

@@ -18,7 +18,7 @@ RATIOS = {"model.block": "skipless"}
 RUNS = {
     "sas": SHORT | {"model.block": "sas"},
     "sas_p": SHORT | {"model.block": "sas_p"},
-    "long_preln": SHORT | {"train.steps": 16},
+    "long_preln": SHORT | {"train.steps": 12},
     "mlm_preln": SHORT | {"model.objective": "mlm"},
     "shallow_preln": SHORT | {"model.mlp_ratio": 2},
     "skipless": SHORT | RATIOS,

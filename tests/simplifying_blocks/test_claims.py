@@ -84,7 +84,7 @@ def compared(train=None, curves=None, parameters=None, **finals) -> dict:
             "final": over_seeds([BASE + loss for loss in losses]),
             "train": over_seeds([BASE - 0.5 + loss for loss in (train or {}).get(name, losses)]),
             "curve": [[7.0, way, way, BASE + loss] for way, loss in zip((curves or {}).get(name, losses), losses, strict=True)],
-            "evaluated": STEPS, "steps": STEPS[-1], "parameters": (parameters or {}).get(name, 100), "seconds": 0.1,
+            "evaluated": STEPS, "steps": STEPS[-1], "parameters": (parameters or {}).get(name, 100), "seconds": 0.1, "lr": 5e-3,
         }
         for name, losses in finals.items()
     }  # fmt: skip
