@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import difflib
 import errno
+import functools
 import os
 import re
 import signal
@@ -132,7 +133,9 @@ def _split_files(argv: list[str]) -> tuple[list[str], list[str]]:
     return found.config, flags
 
 
+@functools.cache
 def _parser(Config: type):
+    """Made once for a Config: it takes longer than to parse."""
     from jsonargparse import ArgumentParser, set_dumper, set_loader, set_parsing_settings
 
     set_loader("yaml", from_yaml, exceptions=(yaml.YAMLError,))
@@ -182,6 +185,7 @@ def _help_format() -> type:
     return HelpFormatter
 
 
+@functools.cache
 def _keys(Config: type, prefix: str = "") -> dict[str, object]:
     """Every dotted key with its type, limits included; a nested dataclass is there too, as the key of its group."""
     keys = {}

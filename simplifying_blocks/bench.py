@@ -27,7 +27,7 @@ from torch.utils._pytree import tree_leaves
 from common import bench, config
 from common.device import describe, generator, setup
 from common.limits import Count, Device, Place, Threads
-from simplifying_blocks import corpus, tokens, train
+from simplifying_blocks import corpus, objective, tokens, train
 from simplifying_blocks.attention import running_mean, running_sum, shape, softmax_attention
 from simplifying_blocks.data import Data
 from simplifying_blocks.estimators.flops import forward_flops
@@ -283,7 +283,7 @@ def evaluation_row(settings: Config, device: torch.device, rounds: int) -> dict:
     c, text = settings.train, UniformText(settings.data.vocabulary)
     model, windows = train.build(settings, text.vocabulary, 0).to(device), text.windows("valid_iid", c.context, device)
     probed, step = next(windows.in_order(c.probe_windows))[:, :-1], our_step(settings, device)
-    test = partial(train.test, settings, text, model, windows, c.evaluate_windows)
+    test = partial(objective.test, settings, text, model, windows, c.evaluate_windows)
     tested_in, step_in = bench.interleaved(test, step, rounds, 1)
     probed_in, step_again = bench.interleaved(partial(probe, model, probed), step, rounds, 1)
     seconds = tested_in / c.evaluate_windows, tested_in / c.evaluate_windows, probed_in

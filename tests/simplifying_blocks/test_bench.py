@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
-from simplifying_blocks import bench, train
+from simplifying_blocks import bench, objective, train
 from simplifying_blocks.data import Data
 from simplifying_blocks.estimators.flops import forward_flops
 from simplifying_blocks.losses import IGNORED, cross_entropy
@@ -154,11 +154,11 @@ def test_looks_are_those_of_a_run(monkeypatch, steps, evaluate, probes):
         TINY.train, steps=steps, evaluate_every=evaluate, probe_every=probes, evaluate_windows=3, final_windows=7
     )
     tested, probed = [], []
-    monkeypatch.setattr(train, "test", lambda settings, corpus, model, windows, most: tested.append(most) or 1.0)
-    monkeypatch.setattr(train, "probe", lambda model, ids: probed.append(1) or {})
+    monkeypatch.setattr(objective, "test", lambda settings, corpus, model, windows, most: tested.append(most) or 1.0)
+    monkeypatch.setattr(objective, "probe", lambda model, ids: probed.append(1) or {})
     text = bench.UniformText(300, 1000)
     text.splits, text.bits_per_byte = ("valid_iid", "valid"), lambda nats, split: nats
-    examiner = train.Examiner(replace(TINY, train=c), text, [SimpleNamespace()], CPU)
+    examiner = objective.Examiner(replace(TINY, train=c), text, [SimpleNamespace()], CPU)
     for now in range(steps + 1):
         list(examiner.look(now))
     assert bench.looks(c) == (sum(tested[:-3]), sum(tested[-3:]), len(probed))

@@ -23,6 +23,7 @@ from simplifying_blocks.data import Data
 from simplifying_blocks.evaluate import Trained
 from simplifying_blocks.losses import IGNORED
 from simplifying_blocks.model import generate as continuation
+from simplifying_blocks.objective import test as loss_on
 from simplifying_blocks.prepare import prepare
 from simplifying_blocks.recipe import Model
 from simplifying_blocks.train import Config, Train, rate
@@ -160,7 +161,7 @@ def test_each_row_stands_once_and_the_last_tests_on_more_windows_and_on_packages
     assert {row["step"] for row in rows if {"final", "packages"} & row.keys()} == {7}
     corpus, model = prepare(settings.data), Trained(settings.folder, "cpu").model(1)
     for key, split, most in (("valid_iid", "valid_iid", 4), ("final", "valid_iid", 9), ("packages", "valid", 4)):
-        loss = train.test(settings, corpus, model, corpus.windows(split, 16), most)
+        loss = loss_on(settings, corpus, model, corpus.windows(split, 16), most)
         assert rows[-1][key] == pytest.approx(loss, rel=1e-6)
     assert rows[-1]["bits_per_byte"] == pytest.approx(corpus.bits_per_byte(rows[-1]["final"], "valid_iid"))
 
