@@ -146,10 +146,14 @@ class Windows:
         return self.at(torch.randint(ends, (batch,), generator=stream, device=self.tokens.device)[rows])
 
     def in_order(self, batch: int, most: int | None = None) -> Iterator[Tensor]:
-        """All windows, or the first `most`, in order, `batch` at a time: (b, context + 1), the last batch maybe smaller."""
+        """All windows in order, or `most` of them spread evenly over the split, so that no single file decides.
+
+        `batch` at a time: (b, context + 1), the last batch maybe smaller.
+        """
         count = min(len(self), len(self) if most is None else most)
         for first in range(0, count, batch):
-            yield self.at(torch.arange(first, min(first + batch, count), device=self.tokens.device) * self.context)
+            numbers = torch.arange(first, min(first + batch, count), device=self.tokens.device)
+            yield self.at(numbers * len(self) // count * self.context)
 
 
 def masked(ids: Tensor, vocabulary: int, mask: int, stream: Generator, share: float = 0.15) -> tuple[Tensor, Tensor]:
