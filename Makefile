@@ -51,7 +51,7 @@ check-grok: setup ## compare your study of grokking with the published one, a li
 repro-icl repro-capacity:
 	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-blocks, make repro-grok" >&2; exit 2
 
-test: setup ## the whole suite (about four minutes on 2 cores)
+test: setup ## the whole suite (about six minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: setup ## the long tests

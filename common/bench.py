@@ -19,7 +19,7 @@ class Seconds(float):
 
     @classmethod
     def median(cls, times: list[float]) -> "Seconds":
-        lower, middle, upper = statistics.quantiles(times, n=4, method="inclusive")
+        lower, middle, upper = statistics.quantiles(times * 2 if len(times) == 1 else times, n=4, method="inclusive")
         seconds = cls(middle)
         seconds.spread = (upper - lower) / 2
         return seconds

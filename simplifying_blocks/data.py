@@ -61,6 +61,12 @@ class Data:
     cache: Place = "runs/cache/simplifying_blocks"
     """Where prepared text is kept, a folder for each content."""
 
+    def __post_init__(self):
+        if self.folder is not None and self.source != "files":
+            raise ValueError(
+                f"data.folder is {self.folder}, and data.source {self.source} does not read it; expected --data.source files"
+            )
+
 
 @dataclass(frozen=True)
 class Corpus:

@@ -1,5 +1,6 @@
 """Read a run back: its text, its models at any checkpoint, its curves per seed and its diagnostics per layer."""
 
+import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Annotated, Self
@@ -40,7 +41,12 @@ class Trained(experiment.Trained):
 
     @property
     def seconds_per_step(self) -> float:
-        """Median time of a step of one seed as it was trained, beside whatever else the machine did, without evaluations."""
+        """Median time of a step of one seed as it was trained, beside whatever else the machine did, without evaluations.
+
+        NaN where too little was logged.
+        """
+        if "loss" not in self.metrics:
+            return math.nan
         rows = self.metrics.dropna(subset="loss").drop_duplicates("step")[["step", "time"]].diff().dropna()
         return float((rows["time"] / rows["step"]).median()) / len(self.seeds)
 
@@ -48,7 +54,8 @@ class Trained(experiment.Trained):
         """Steps (P,) and the values of a metric per seed (S, P) wherever it was logged; raises UserError where it never was."""
         if key not in self.metrics:
             raise UserError(
-                f"found no {key} in {self.run.metrics_path}, expected a run that logs it; give another --run"
+                f"found no {key} in {self.run.metrics_path}, expected a run that logs it and has come to its end; go on with "
+                "it: --resume, or give another --run"
             )
         rows = self.metrics[["step", "seed", key]].dropna(subset="step")
         table = rows.pivot_table(index="step", columns="seed", values=key, aggfunc="last", dropna=False)
@@ -82,13 +89,14 @@ class Trained(experiment.Trained):
         return model.to(self.device).requires_grad_(False).eval()
 
     def others(self, names: list[str]) -> dict[str, Self]:
-        """This run and others of its study, by name; raises UserError where one has other seeds or another text."""
+        """This run and others of its study, by name; raises UserError where one has other seeds, text or objective."""
         found = {self.run.path.name: self} | {name: self.sibling(name) for name in names}
         for run in found.values():
-            if (run.seeds, run.digest) != (self.seeds, self.digest):
+            theirs, ours = ((one.seeds, one.digest[:12], one.config.model.objective) for one in (run, self))
+            if theirs != ours:
                 raise UserError(
-                    f"found seeds {run.seeds} and text {run.digest[:12]} in {run.run.path}, expected {self.seeds} and "
-                    f"{self.digest[:12]} as in {self.run.path}; train one of them anew"
+                    f"found seeds, text and objective {theirs} in {run.run.path}, expected {ours} as in {self.run.path}; "
+                    "compare others, or train one of them anew"
                 )
         return found
 

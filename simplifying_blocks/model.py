@@ -135,7 +135,9 @@ def choose(logits: Tensor, temperature: float, generator: Generator | None) -> T
     """logits (B, V) -> ids (B, 1)."""
     if temperature == 0:
         return logits.argmax(-1, keepdim=True)
-    return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)
+    # From the largest one on: the quotient of a tiny temperature must not overflow.
+    below = logits.float() - logits.float().amax(-1, keepdim=True)
+    return torch.multinomial((below / temperature).softmax(-1), 1, generator=generator)
 
 
 def role(module: nn.Module, name: str, model: Transformer) -> str:

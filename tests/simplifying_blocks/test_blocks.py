@@ -11,7 +11,7 @@ from torch.utils._pytree import tree_leaves
 from simplifying_blocks.attention import Cache, explicit_attention, running_mean, running_sum, shape, softmax_attention
 from simplifying_blocks.blocks import Place
 from simplifying_blocks.losses import IGNORED, cross_entropy
-from simplifying_blocks.model import DECAYED, Transformer, generate, parameter_groups, parameters_by_role
+from simplifying_blocks.model import DECAYED, Transformer, choose, generate, parameter_groups, parameters_by_role
 from simplifying_blocks.norms import Norm
 from simplifying_blocks.positions import alibi_slopes, angles, rotate, sinusoidal
 from simplifying_blocks.recipe import BLOCKS, Model
@@ -486,6 +486,12 @@ def test_cached_generation_writes_the_same_text(block):
     assert torch.equal(generate(model, prompt, 8), generate(model, prompt, 8, cached=False))
     one, other = (generate(model, prompt, 8, temperature=1.0, generator=seeded(3)) for _ in range(2))
     assert torch.equal(one, other)
+
+
+def test_a_tiny_temperature_takes_the_likeliest_token():
+    logits = torch.randn(5, 50, generator=seeded())
+    for temperature in (1e-6, 1e-40):
+        assert torch.equal(choose(logits, temperature, seeded(1))[:, 0], logits.argmax(-1))
 
 
 def test_a_cap_is_kept_in_generation():

@@ -287,7 +287,19 @@ def test_windows_in_order_predict_each_token_once():
     batches = list(windows.in_order(3))
     assert [len(batch) for batch in batches] == [3, 1] and len(windows) == 4
     assert torch.cat([batch[:, 1:].flatten() for batch in batches]).tolist() == list(range(1, 21))
-    assert sum(len(batch) for batch in windows.in_order(3, most=2)) == 2
+
+
+def test_some_windows_are_spread_over_the_split():
+    windows = Windows(torch.arange(104, dtype=torch.int32), context=5)
+    assert len(windows) == 20
+    starts = torch.cat([batch[:, 0] for batch in windows.in_order(3, most=4)]).tolist()
+    assert starts == [0, 25, 50, 75]
+    assert torch.cat([batch[:, 0] for batch in windows.in_order(7, most=50)]).tolist() == list(range(0, 100, 5))
+
+
+def test_a_folder_that_nobody_reads_is_refused(tmp_path):
+    with pytest.raises(ValueError, match="expected --data.source files"):
+        Data(folder=str(tmp_path))
 
 
 def test_a_batch_depends_on_seed_and_step_only(corpus):

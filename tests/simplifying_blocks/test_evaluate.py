@@ -168,8 +168,8 @@ def test_a_model_has_the_weights_that_were_saved(trained, seed):
 
 
 def loss_of(run: Trained, seed: int, step: int, most: int) -> float:
-    """Mean cross-entropy of a model on the first held-out windows, all at once and by the library's function."""
-    ids = next(run.corpus.windows("valid_iid", run.config.train.context).in_order(most))
+    """Mean cross-entropy of a model on held-out windows, all at once and by the library's function."""
+    ids = next(run.corpus.windows("valid_iid", run.config.train.context).in_order(most, most))
     logits = run.model(seed, step)(ids[:, :-1])
     return float(F.cross_entropy(logits.flatten(0, 1), ids[:, 1:].flatten()))
 
