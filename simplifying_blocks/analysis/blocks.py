@@ -28,7 +28,7 @@ def draw(result: dict):
     draw_curves(axes[1], result["runs"], seconds=True)
     draw_finals(axes[2], result["runs"])
     axes[0].set_ylabel("held-out loss (nats per token)")
-    axes[0].legend(fontsize=6)
+    axes[0].legend(fontsize=6, loc="center right", bbox_to_anchor=(1.0, 0.68))
     return fig
 
 
