@@ -89,13 +89,13 @@ class Trained(experiment.Trained):
         return model.to(self.device).requires_grad_(False).eval()
 
     def others(self, names: list[str]) -> dict[str, Self]:
-        """This run and others of its study, by name; raises UserError where one has other seeds, text or objective."""
+        """This run and others of its study, by name; raises UserError where one has other seeds or another text."""
         found = {self.run.path.name: self} | {name: self.sibling(name) for name in names}
         for run in found.values():
-            theirs, ours = ((one.seeds, one.digest[:12], one.config.model.objective) for one in (run, self))
+            theirs, ours = ((one.seeds, one.digest[:12]) for one in (run, self))
             if theirs != ours:
                 raise UserError(
-                    f"found seeds, text and objective {theirs} in {run.run.path}, expected {ours} as in {self.run.path}; "
+                    f"found seeds and text {theirs} in {run.run.path}, expected {ours} as in {self.run.path}; "
                     "compare others, or train one of them anew"
                 )
         return found
