@@ -1,0 +1,1 @@
+"""In-context linear regression: data, model, baselines."""

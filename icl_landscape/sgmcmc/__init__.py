@@ -1,0 +1,1 @@
+"""Stochastic-gradient Monte Carlo around a checkpoint: samplers, estimators of its degeneracy, and their health."""
