@@ -135,15 +135,14 @@ class Windows:
         """The windows (b, context + 1), int64, that begin at `starts` (b,)."""
         return self.tokens[starts[:, None] + self.offsets].long() & self.bits
 
-    def draw(self, step: int, batch: int, rows: slice = slice(None)) -> Tensor:
+    def draw(self, step: int, batch: int) -> Tensor:
         """`batch` windows of a step, (batch, context + 1) int64, starting anywhere, drawn with replacement.
 
-        They depend on seed, step and kind of device only: a resume needs no state. rows: those of one process among several,
-        cut from the same global batch. Nothing waits for the device.
+        They depend on seed, step and kind of device only: a resume needs no state. Nothing waits for the device.
         """
         stream = generator(self.tokens.device, self.seed, f"{self.name}/{step}")
         ends = len(self.tokens) - self.context
-        return self.at(torch.randint(ends, (batch,), generator=stream, device=self.tokens.device)[rows])
+        return self.at(torch.randint(ends, (batch,), generator=stream, device=self.tokens.device))
 
     def in_order(self, batch: int, most: int | None = None) -> Iterator[Tensor]:
         """All windows in order, or `most` of them spread evenly over the split, so that no single file decides.

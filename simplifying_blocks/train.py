@@ -18,7 +18,7 @@ from typing import Annotated, Literal, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import DistributedDataParallelKwargs, broadcast_object_list
+from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from common import checkpoint, config, experiment
@@ -247,12 +247,7 @@ def step(settings: Config, learner: Learner, team: Accelerator, now: int) -> Ten
 
 def team_of(device: torch.device) -> Accelerator:
     """The processes that train together; what accelerate's own config says of precision and compilation does not count here."""
-    # Fixed bases never change: nothing but gradients need be exchanged.
-    kwargs = [DistributedDataParallelKwargs(broadcast_buffers=False)]
-    cpu = device.type == "cpu"
-    return Accelerator(
-        cpu=cpu, device_placement=False, mixed_precision="no", dynamo_backend="no", kwargs_handlers=kwargs
-    )
+    return Accelerator(cpu=device.type == "cpu", device_placement=False, mixed_precision="no", dynamo_backend="no")
 
 
 def shared(team: Accelerator, value):

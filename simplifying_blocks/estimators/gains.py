@@ -15,22 +15,15 @@ Values = dict[tuple[str, int], float | Tensor]
 """(name, layer) -> number, on the host or, as a tensor (), where the model is."""
 
 
-def gains_by_layer(model: Transformer) -> dict[str, list[float | None]]:
-    """Name -> value per layer, None where a layer has none; gains that no layer has are not there.
+@torch.no_grad()
+def gains_at(model: Transformer) -> Values:
+    """(name, layer) -> value, where the model is: nothing waits for the device. What a layer has not is not there.
 
     alpha_SA, beta_SA, ..., fixed or trained: the signed value, or the mean over heads or channels where there are several.
     alpha_std, beta_std, gamma_std: unbiased standard deviation over heads, where each has its own.
     ratio_V, ratio_P: beta_V / alpha_V and beta_P / alpha_P (He & Hofmann Eq 6).
     distance_V, distance_P: |W - I|_F / sqrt(d) of W = alpha W0 + beta dW, where there is such a matrix.
     """
-    found = on_host(gains_at(model))
-    layers = range(len(model.blocks))
-    return {name: [found.get((name, layer)) for layer in layers] for name in dict.fromkeys(name for name, _ in found)}
-
-
-@torch.no_grad()
-def gains_at(model: Transformer) -> Values:
-    """The same, where the model is: nothing waits for the device."""
     pairs = zip(model.blocks, model.gains(), strict=True)
     return {(name, layer): value for layer, pair in enumerate(pairs) for name, value in block_gains(*pair)}
 

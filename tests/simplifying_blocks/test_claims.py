@@ -21,7 +21,7 @@ EXPECTED = {
     "C7": "share below 0.1, parallel > 0.79; share below 0.1, orthogonal > 0.7",
     "C8": "end of ratio over start, median > 1; V = P = I over Pre-LN > 0; V = P = I over Pre-LN < 0.15; "
     "V = P = I, small branch, over Pre-LN > 0; V = P = I, small branch, over Pre-LN < 0.15",
-    "C9": "parameters SAS-P saves, % > 10; SAS over Pre-LN < 0.03; SAS-P over Parallel < 0.03",
+    "C9": "parameters SAS-P saves, % > 10; SAS over Pre-LN from -0.03 to 0.03; SAS-P over Parallel from -0.03 to 0.03",
     "C10": "without norms over SAS-P > 0; without norms over SAS-P < 0.15; V-SkipInit over without norms > 0",
     "C11": "deep over shallow, V-SkipInit > 0; deep over shallow, Pre-LN < 0; deep over shallow, SAS < 0; "
     "deep over shallow, SAS-P < 0; deep over shallow, SAS-P, no norm < 0",
@@ -43,7 +43,7 @@ EXPECTED = {
     "C21": "V-SkipInit from identity > 0.5; Pre-LN from identity > 0.5; SAS from identity < 1e-12; "
     "SAS from SAS-P < 1e-06; the same without epsilon < 1e-12; V-SkipInit from a rotation < 1e-05",
     "C22": "naive > 0.99; naive, growth > 0.1; most of the shaped < 0.1",
-    "C23": "V-SkipInit over Pre-LN > 0.05; SAS over Pre-LN < 0.05; SAS-P over Pre-LN < 0.05",
+    "C23": "V-SkipInit over Pre-LN > 0.05; SAS over Pre-LN from -0.05 to 0.05; SAS-P over Pre-LN from -0.05 to 0.05",
     "C24": "",
     "C25": "",
 }

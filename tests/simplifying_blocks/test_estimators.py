@@ -21,7 +21,7 @@ from simplifying_blocks.estimators.correlations import (
     rms,
 )
 from simplifying_blocks.estimators.flops import forward_flops
-from simplifying_blocks.estimators.gains import gains_at, gains_by_layer
+from simplifying_blocks.estimators.gains import gains_at, on_host
 from simplifying_blocks.estimators.precision import single_precision
 from simplifying_blocks.losses import cross_entropy
 from simplifying_blocks.model import Transformer
@@ -254,6 +254,13 @@ def literal_gains(model: Transformer, layer: int) -> dict[str, float]:
     """Mean of every gain of a block."""
     gains = model.blocks[layer].fixed | model.gains()[layer]
     return {name: torch.as_tensor(value).mean().item() for name, value in gains.items()}
+
+
+def gains_by_layer(model) -> dict:
+    """Name -> value per layer, None where a layer has none."""
+    found = on_host(gains_at(model))
+    names = dict.fromkeys(name for name, _ in found)
+    return {name: [found.get((name, layer)) for layer in range(len(model.blocks))] for name in names}
 
 
 @pytest.mark.parametrize("moved", [False, True])
