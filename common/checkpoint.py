@@ -179,6 +179,18 @@ def logarithmic(total: int, per_decade: int) -> list[int]:
     return sorted({*(step for step in powers if step < total), total})
 
 
+def spread(total: int, log: int, linear: int) -> list[int]:
+    """Steps 0 .. total, none twice: `log` in equal ratios from 1 and `linear` in equal distances from 0, each rounded down.
+
+    0 and `total` are always among them. Raises UserError for fewer than 2 of either.
+    """
+    if min(log, linear) < 2:
+        raise UserError(f"found a schedule of {log} logarithmic and {linear} linear steps, expected at least 2 of each")
+    # A power that ought to be whole must not fall below it.
+    ratios = (int(total ** (k / (log - 1)) * (1 + 1e-12)) for k in range(log - 1))
+    return sorted({*ratios, *(total * k // (linear - 1) for k in range(linear)), total})
+
+
 def _name(step: int) -> str:
     return f"step_{step:08d}"
 

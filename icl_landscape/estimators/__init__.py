@@ -1,0 +1,1 @@
+"""Quantities of icl_landscape: pure functions from tensors to numbers."""
