@@ -86,15 +86,18 @@ def predict(stack: Replicas, batch: Batch) -> Tensor:
     return stack.each(lambda model, x, y: (model(x, y),), batch.x, batch.y)[0]
 
 
+SOFTENED = 10
+"""Steps added where checkpoints are spread in equal ratios: nothing happens before the tenth."""
+
+
 def looked_at(steps: Sequence[int], points: int) -> list[int]:
     """`points` of the steps, or all if there are fewer: the first, the last, and those between them nearest to equal ratios
-    of step + 1; where several of those fall on one step the next ones free are taken."""
+    of step + SOFTENED; where several of those fall on one step the next ones free are taken."""
     if len(steps) <= points:
         return list(steps)
-    wanted = np.linspace(0, np.log1p(steps[-1]), points)
-    there = np.log1p(np.asarray(steps, dtype=float))
+    there = np.log(np.asarray(steps, dtype=float) + SOFTENED)
     chosen, last = [], -1
-    for number, at in enumerate(wanted):
+    for number, at in enumerate(np.linspace(there[0], there[-1], points)):
         nearest = int(np.abs(there - at).argmin())
         # As many as are still to come must find room behind it.
         last = min(max(nearest, last + 1), len(steps) - (points - number))
@@ -117,7 +120,7 @@ class Probe(Analysis):
     """Settings of an experiment that looks at checkpoints of all seeds."""
 
     points: Annotated[int, Range(2, 10**6)] = 40
-    """Checkpoints looked at, the first and the last always, the others in equal ratios of step + 1 as near as there are."""
+    """Checkpoints looked at, the first and the last always, the others in equal ratios of step + 10 as near as there are."""
     at: Annotated[list[Natural], Distinct()] = field(default_factory=list)
     """Steps to look at instead."""
 

@@ -67,7 +67,8 @@ def perform(paper: str, name: str, study: Path) -> None:
     module = script(paper, name)
     own = {field.name for field in fields(module.Settings)}
     argv = [f"--config={ROOT / paper / 'configs' / name}.yaml", f"--run={study / home(paper, name)}"]
-    argv += ["--device=cpu", "--threads=1", *flags({k: v for k, v in smoke_of(paper).SMALL.items() if k in own})]
+    cheap = {key: value for key, value in smoke_of(paper).SMALL.items() if key.partition(".")[0] in own}
+    argv += ["--device=cpu", "--threads=1", *flags(cheap)]
     experiment.perform(module, name, config.parse(module.Settings, argv))
 
 

@@ -216,7 +216,8 @@ def finding(result: dict) -> str:
 
 CLAIMS = [
     Claim("C3", "The prior is learned first: the prediction 0.", source="section 4.1, Fig 5 top",
-          paper="about 0.1; 0.007 to 0.018 in the published data, after step 1465; then 2.2", presets=ALL, number=learns_the_prior,
+          paper="about 0.1; 0.007 to 0.018 in the published data, after step 1465; then 2.2", presets=ALL,
+          number=learns_the_prior,
           below={"least prior score / sigma^2": 1.0, "its step / step of ell_K - ell_1 = -1": 1.0},
           above={"prior score at the end": 1.8}),
     Claim("C4", "In-context learning is acquired in LR2, after the prior.", source="section 4.2, Fig 5 bottom",

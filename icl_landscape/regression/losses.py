@@ -16,9 +16,14 @@ def subsequence_mse(losses: Tensor) -> Tensor:
 
     E_k'[mean_{k <= k'} ell_k] = sum_k ell_k (1/K) sum_{k' >= k} 1/k', in place of random prefixes.
     """
+    return (losses * subsequence_weights(losses)).sum(-1)
+
+
+def subsequence_weights(losses: Tensor) -> Tensor:
+    """(1/K) sum_{k' >= k} 1/k' (K,), for losses (..., K)."""
     length = losses.shape[-1]
     inverse = 1 / torch.arange(1, length + 1, dtype=losses.dtype, device=losses.device)
-    return (losses * inverse.flip(0).cumsum(0).flip(0)).sum(-1) / length
+    return inverse.flip(0).cumsum(0).flip(0) / length
 
 
 def objective(model: Callable, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from icl_landscape.sgmcmc.chains import Trace
 from icl_landscape.sgmcmc.estimators import Estimate, standard_error
-from icl_landscape.sgmcmc.judges import JUDGES, Case, Health
+from icl_landscape.sgmcmc.judges import JUDGES, NEAR, Case, Health
 from icl_landscape.sgmcmc.settings import Sampling
 
 PARTS_OF_TREND = 4
@@ -23,28 +23,34 @@ def examine(
     trivial: float | None = None,
     sharpness: Tensor | None = None,
     acceptance: Tensor | None = None,
+    epsilon: Tensor | None = None,
 ) -> Health:
     """Health of the M estimates.
 
     trivial: loss of the predictor that ignores its input. sharpness: largest eigenvalue of the Hessian of the loss at w* (M,).
     acceptance: (C,), see `Chains.acceptance`. What is not given is not judged.
+    epsilon: (M,), where it differs from the settings'.
     """
     unknown = torch.full_like(estimate.mean, torch.nan)
-    step = settings.epsilon * settings.nbeta
-    rest = settings.epsilon * (settings.gamma + settings.prior)
+    size = torch.full_like(estimate.mean, settings.epsilon) if epsilon is None else epsilon.cpu().double()
     trend, trend_p = _trend(trace, settings.nbeta)
     health = Health(
         saturation=torch.full_like(estimate.chains, torch.nan) if trivial is None else _saturation(estimate, trivial),
         distance=_distance(trace),
-        stability=unknown if sharpness is None else step * sharpness.cpu().double() + rest,
+        stability=unknown if sharpness is None else size * _stiffness(settings, sharpness),
         acceptance=unknown if acceptance is None else _by_checkpoint(acceptance, trace).nanmean(1),
         trend=trend,
         trend_p=trend_p,
         findings=[],
     )
-    cases = [Case(m, health, trace, estimate, settings, trivial) for m in range(len(estimate.mean))]
+    cases = [Case(m, health, trace, estimate, settings, trivial, float(size[m])) for m in range(len(size))]
     health.findings += [found for case in cases for judge in JUDGES if (found := judge(case))]
     return health
+
+
+def _stiffness(settings: Sampling, sharpness: Tensor) -> Tensor:
+    """nbeta lambda_max + gamma + prior (M,)."""
+    return settings.nbeta * sharpness.cpu().double() + settings.gamma + settings.prior
 
 
 def _by_checkpoint(values: Tensor, trace: Trace) -> Tensor:
@@ -55,10 +61,10 @@ def _by_checkpoint(values: Tensor, trace: Trace) -> Tensor:
 
 
 def _saturation(estimate: Estimate, trivial: float) -> Tensor:
-    """(M, chains), NaN for a w* that is no better than the trivial predictor itself."""
+    """(M, chains), NaN for a w* that is hardly better than the trivial predictor itself."""
     own = estimate.reference[:, None]
     ratio = (estimate.loss - own) / (trivial - own)
-    return ratio.masked_fill(own >= trivial, torch.nan)
+    return ratio.masked_fill(own >= (1 - NEAR) * trivial, torch.nan)
 
 
 def _distance(trace: Trace) -> Tensor:

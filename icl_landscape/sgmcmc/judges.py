@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
 from icl_landscape.sgmcmc.chains import Trace
@@ -10,11 +11,14 @@ from icl_landscape.sgmcmc.estimators import Estimate
 from icl_landscape.sgmcmc.settings import Sampling
 
 SATURATED = 0.3
+NEAR = 0.02
+"""Below the trivial loss by less than this part of it, a loss is no better: the ratio of two small differences is noise."""
 FAR = 0.5
 STEP_UNSTABLE, STEP_LARGE = 4.0, 0.5
 REJECTED = 0.5
 NOISY = 0.2
 TREND_LEVEL = 0.01
+STILL, WALKING = 0.05, 0.5
 
 
 @dataclass
@@ -68,6 +72,8 @@ class Case:
     estimate: Estimate
     settings: Sampling
     trivial: float | None
+    epsilon: float
+    """Step size of its chains."""
 
     def finding(self, kind: str, words: str, change: str, chains: Tensor | None = None) -> Finding:
         """chains: (chains,), True for those concerned."""
@@ -81,7 +87,7 @@ def _diverged(case: Case) -> Finding | None:
         return None
     words = f"the loss left the finite or exceeded {case.settings.ceiling:g}, first at step {died[died >= 0].min()};"
     words += " left out of the mean"
-    return case.finding("diverged", words, f"lower epsilon below {case.settings.epsilon / 4:.2g}", died >= 0)
+    return case.finding("diverged", words, f"lower epsilon below {case.epsilon / 4:.2g}", died >= 0)
 
 
 def _unstable(case: Case) -> Finding | None:
@@ -91,7 +97,7 @@ def _unstable(case: Case) -> Finding | None:
         return None
     kind = "unstable step" if stability >= STEP_UNSTABLE else "large step"
     words = f"epsilon (nbeta lambda_max + gamma) is {stability:.2g}, it explodes from {STEP_UNSTABLE:g} on"
-    return case.finding(kind, words, f"lower epsilon to {case.settings.epsilon * STEP_LARGE / stability:.2g}")
+    return case.finding(kind, words, f"lower epsilon to {case.epsilon * STEP_LARGE / stability:.2g}")
 
 
 def _rejected(case: Case) -> Finding | None:
@@ -99,7 +105,7 @@ def _rejected(case: Case) -> Finding | None:
     if not share < REJECTED:
         return None
     words = f"a Metropolis test would accept {share:.0%} of the steps, so they do not sample this posterior"
-    return case.finding("rejected steps", words, f"lower epsilon below {case.settings.epsilon / 2:.2g}")
+    return case.finding("rejected steps", words, f"lower epsilon below {case.epsilon / 2:.2g}")
 
 
 def _negative(case: Case) -> Finding | None:
@@ -117,7 +123,7 @@ def _saturated(case: Case) -> Finding | None:
     if case.trivial is None:
         return None
     own, ratios = float(case.estimate.reference[case.m]), case.health.saturation[case.m]
-    if own >= case.trivial:
+    if own >= (1 - NEAR) * case.trivial:
         words = f"the loss of w* is {own:.4g}, the trivial predictor's {case.trivial:.4g}: saturation cannot be judged"
         return case.finding("no better than trivial", words, "read this LLC with care")
     over = ratios > SATURATED
@@ -128,6 +134,38 @@ def _saturated(case: Case) -> Finding | None:
     )
     words += f" ({own:.4g}) to the trivial predictor ({case.trivial:.4g}), so the LLC repeats the loss"
     return case.finding("saturated", words, f"raise gamma above {case.settings.gamma:g}, or lower nbeta", over)
+
+
+def walking(trace: Trace, settings: Sampling) -> Tensor:
+    """How freely chains walk (M,): 0 where their distance from w* rests, 1 where it grows as a random walk's does.
+
+    From the first quarter of the draws to the last, over all chains that live; NaN where there are too few draws to tell.
+    """
+    size = len(trace.distance) // 4
+    start, end = (
+        (settings.burn_in + i * settings.every) for i in ((size - 1) / 2, len(trace.distance) - (size + 1) / 2)
+    )
+    if size == 0 or start <= 0:
+        return torch.full((len(trace.norm) // trace.chains,), torch.nan, dtype=torch.float64)
+    distance = trace.distance.cpu().double().clone()
+    distance[:, trace.died.cpu() >= 0] = torch.nan
+    far = distance.unflatten(1, (-1, trace.chains)).nanmean(2)
+    growth = far[-size:].mean(0) / far[:size].mean(0)
+    # A free walk is at sqrt(steps)
+    return (growth - 1) / (math.sqrt(end / start) - 1)
+
+
+def _still(case: Case) -> Finding | None:
+    distance = float(case.health.distance[case.m])
+    if not (distance < STILL and walking(case.trace, case.settings)[case.m] > WALKING):
+        return None
+    words = (
+        f"chains are {distance:.1g} |w*| away from w* and nothing has turned them back yet: they have explored nothing,"
+    )
+    words += " and an LLC near 0 says no more than that"
+    room = STEP_LARGE / float(case.health.stability[case.m])
+    change = f"raise epsilon to {case.epsilon * room:.2g}" if room > 1 else "raise epsilon, with nbeta and gamma lower"
+    return case.finding("hardly moves", words, change)
 
 
 def _not_local(case: Case) -> Finding | None:
@@ -159,4 +197,4 @@ def _noisy(case: Case) -> Finding | None:
     )
 
 
-JUDGES = (_diverged, _unstable, _rejected, _negative, _saturated, _not_local, _drifting, _noisy)
+JUDGES = (_diverged, _unstable, _rejected, _negative, _saturated, _still, _not_local, _drifting, _noisy)

@@ -7,10 +7,9 @@ from functools import partial
 
 import torch
 
-from common import experiment, plotting
+from common import experiment, hessian, plotting
 from common.limits import Count, Share
 from layernorm_grok.analysis._lives import along, at_end, by_cell, draw_lives
-from layernorm_grok.estimators import hessian
 from layernorm_grok.evaluate import Probe, Trained
 from layernorm_grok.train import trained_loss
 

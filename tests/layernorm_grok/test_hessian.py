@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.func import functional_call
 
-from layernorm_grok.estimators.hessian import hessian_product, lanczos
+from common.hessian import hessian_product, lanczos
 from layernorm_grok.losses import cross_entropy, effective_rank_penalty, squared_error
 from layernorm_grok.model import Model, Transformer
 from layernorm_grok.placement import Placement

@@ -1,7 +1,6 @@
-"""Extreme eigenvalues of the Hessian of the trained loss, by Lanczos.
+"""The Hessian of a loss without the matrix: products with it, extreme eigenvalues by Lanczos, its trace by Hutchinson.
 
-The loss is whatever was trained, as a function of the parameters: with alpha, the subtracted start and the effective-rank term
-where there were any.
+The loss is whatever was trained, as a function of the parameters.
 """
 
 from collections.abc import Callable
@@ -21,7 +20,7 @@ class Spectrum:
     """
 
     top: Tensor
-    """The k largest (k,), largest first; the last is the authors' `min`, not lambda_min, which is lowest[0]."""
+    """The k largest (k,), largest first."""
     top_residuals: Tensor
     lowest: Tensor
     """The k smallest (k,), smallest first."""
@@ -106,3 +105,16 @@ def _ends(diagonal: Tensor, beside: Tensor, k: int, tolerance: float) -> Spectru
     worst = torch.cat([residuals[-k:], residuals[:k]]).max()
     converged = len(values) >= k and bool(worst <= tolerance * values.abs().max())
     return Spectrum(*top, *low, iterations=len(values), converged=converged)
+
+
+def trace(product: Product, size: int, probes: int, generator: torch.Generator) -> tuple[float, float]:
+    """Trace of a symmetric matrix and its standard error, given v -> Av for v (size,) in float64 on the CPU.
+
+    The mean over probes of v . Av with v random signs (Hutchinson 1989); NaN as error of a single probe.
+    """
+    values = []
+    for _ in range(probes):
+        signs = 2 * torch.randint(2, (size,), generator=generator).double() - 1
+        values.append(float(signs @ product(signs).detach().to("cpu", torch.float64)))
+    told = torch.tensor(values, dtype=torch.float64)
+    return float(told.mean()), float(told.std() / probes**0.5) if probes > 1 else float("nan")
