@@ -8,7 +8,7 @@ THREADS ?= 1
 
 BIN := .venv/bin
 
-.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity check-abrupt check-blocks check-grok test test-slow lint format bench report
+.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity check-abrupt check-blocks check-icl check-grok test test-slow lint format bench report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ setup: .venv/installed ## make .venv with everything (one to two minutes; nothin
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-repro: repro-abrupt repro-blocks repro-grok ## all papers, one after another (PRESET=quick|medium|gpu|paper)
+repro: repro-abrupt repro-blocks repro-icl repro-grok ## all papers, one after another (PRESET=quick|medium|gpu|paper)
 
 # A paper's study: train, analyse, draw, judge. SEEDS="[6, 7, 8]" STUDY=second makes another one beside it.
 define reproduce
@@ -36,6 +36,9 @@ repro-abrupt: setup ## abrupt learning: train, analyse, draw, judge (PRESET=quic
 repro-blocks: setup ## simplified transformer blocks: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper)
 	$(call reproduce,simplifying_blocks)
 
+repro-icl: setup ## stages of in-context learning: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper)
+	$(call reproduce,icl_landscape)
+
 repro-grok: setup ## LayerNorm position and grokking: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper|paper_figures)
 	$(call reproduce,layernorm_grok)
 
@@ -45,11 +48,14 @@ check-abrupt: setup ## compare your study of abrupt learning with the published 
 check-blocks: setup ## compare your study of the blocks with the published one, a line for what departs
 	$(BIN)/python simplifying_blocks/claims.py --study runs/simplifying_blocks/$(STUDY) --against results/simplifying_blocks/$(PRESET).json
 
+check-icl: setup ## compare your study of in-context learning with the published one, a line for what departs
+	$(BIN)/python icl_landscape/claims.py --study runs/icl_landscape/$(STUDY) --against results/icl_landscape/$(PRESET).json
+
 check-grok: setup ## compare your study of grokking with the published one, a line for what departs
 	$(BIN)/python layernorm_grok/claims.py --study runs/layernorm_grok/$(STUDY) --against results/layernorm_grok/$(PRESET).json
 
-repro-icl repro-capacity:
-	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-blocks, make repro-grok" >&2; exit 2
+repro-capacity:
+	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-blocks, make repro-icl, make repro-grok" >&2; exit 2
 
 test: setup ## the whole suite (about six minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -68,6 +74,7 @@ format: setup ## let ruff mend what it can
 bench: setup ## speed beside the literal way, both sides in one run
 	$(BIN)/python abrupt_learning/bench.py
 	$(BIN)/python simplifying_blocks/bench.py
+	$(BIN)/python icl_landscape/bench.py
 	$(BIN)/python layernorm_grok/bench.py
 
 report: setup ## an index page over all run folders

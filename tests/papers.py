@@ -2,7 +2,8 @@
 
 A paper brings tests/<paper>/smoke.py: TINY, settings with which any of its training configs runs for a few steps; RUNS, the
 runs beside main that experiments read, and how they differ from the smoke preset ({study} is its folder); SMALL, cheap
-settings of experiments; and, if it likes, CHEAPEST, the experiment of the main run that takes least time.
+settings of experiments; and, if it likes, CHEAPEST, the experiment of the main run that takes least time, and READS, the
+experiments that read results of others, with those others.
 """
 
 import importlib
@@ -63,7 +64,10 @@ def make_study(paper: str, root: Path) -> Path:
 
 
 def perform(paper: str, name: str, study: Path) -> None:
-    """Run an experiment on its run of the smoke study, with cheap settings."""
+    """Run an experiment on its run of the smoke study, with cheap settings, and before it those whose results it reads."""
+    for need in getattr(smoke_of(paper), "READS", {}).get(name, ()):
+        if not (study / home(paper, need) / "results" / f"{need}.json").exists():
+            perform(paper, need, study)
     module = script(paper, name)
     own = {field.name for field in fields(module.Settings)}
     argv = [f"--config={ROOT / paper / 'configs' / name}.yaml", f"--run={study / home(paper, name)}"]

@@ -104,7 +104,7 @@ def test_experiment_runs_on_the_smoke_study(paper, name, study_of, capsys):
     result = json.loads((run / "results" / f"{name}.json").read_text())
     assert result["settings"]["run"] == str(run) and result["seeds"] == [0, 1, 2]
     assert (run / "figures" / f"{name}.png").stat().st_size > 2000
-    assert capsys.readouterr().out.startswith(f"{name}: ")
+    assert re.search(rf"^{name}: ", capsys.readouterr().out, re.M)
 
 
 @pytest.mark.parametrize(("paper", "name"), EXPERIMENTS, ids=lambda value: value)

@@ -11,7 +11,7 @@ from icl_landscape.sgmcmc.estimators import Estimate
 from icl_landscape.sgmcmc.settings import Sampling
 
 SATURATED = 0.3
-NEAR = 0.02
+NEAR = 0.05
 """Below the trivial loss by less than this part of it, a loss is no better: the ratio of two small differences is noise."""
 FAR = 0.5
 STEP_UNSTABLE, STEP_LARGE = 4.0, 0.5
