@@ -44,7 +44,7 @@ SAMPLES = 4096
 class Bench:
     threads: Threads = 1
     """CPU threads of both sides; one, as figures per core are asked for."""
-    rounds: Count = 15
+    rounds: Count = 9
     """Timed rounds of each pair."""
     device: Device = "auto"
     """auto, cpu or cuda."""

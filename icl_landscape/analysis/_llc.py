@@ -7,7 +7,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from common.device import generator
+from common.config import UserError
+from common.device import free_memory, generator
 from common.limits import Amount, Count, Natural
 from common.progress import Progress
 from common.replicas import Replicas
@@ -48,6 +49,15 @@ class Landscape(Probe):
         if self.stability and not self.sharpness:
             raise ValueError(
                 f"found stability {self.stability} and sharpness 0, expected sequences to measure lambda_max on"
+            )
+        if self.sampling.batch == 0 and self.samples == 0:
+            raise ValueError(
+                "found sampling.batch 0 (all of a set) and samples 0 (no set), expected one of them above 0"
+            )
+        if self.acceptance and (self.sampling.method != "sgld" or self.sampling.box):
+            raise ValueError(
+                f"found acceptance {self.acceptance} with sampling.method {self.sampling.method} and sampling.box "
+                f"{self.sampling.box:g}, expected sgld without a box, or acceptance 0"
             )
 
 
@@ -122,6 +132,7 @@ def sharpest(stack: Replicas, loss: Callable, x: Tensor, y: Tensor, iterations: 
 def measure(trained: Trained, settings: Landscape, seed: int, steps: Sequence[int]) -> Measured:
     """Chains from a seed's checkpoints, all at once, and the estimates from them."""
     sampling, loss = settings.sampling, loss_of(settings)
+    check_memory(trained, settings, len(steps))
     models = [trained.model(seed, step) for step in steps]
     stack = Replicas(models)
     law = trained.tasks[trained.seeds.index(seed)]
@@ -144,7 +155,7 @@ def measure(trained: Trained, settings: Landscape, seed: int, steps: Sequence[in
         # The chains' centre, which is what `still` holds
         loss=lambda centre, batch: still.each(loss, *batch)[1],
         generators=streams,
-        mask=mask(moving.shapes, sampling),
+        mask=chosen(moving, sampling),
         rates={"epsilon": rows(epsilon[:, None].to(trained.device), sampling.chains)[:, 0]},
     )
     trace = chains.run()
@@ -153,6 +164,34 @@ def measure(trained: Trained, settings: Landscape, seed: int, steps: Sequence[in
     estimate = local_learning_coefficient(trace, sampling.nbeta, reference)
     health = examine(trace, estimate, sampling, trained.trivial, sharpness, accepted, epsilon)
     return Measured(estimate, health, trace, epsilon, sharpness)
+
+
+def check_memory(trained: Trained, settings: Landscape, checkpoints: int) -> None:
+    """Raises UserError where chains, their losses or the fixed set do not fit the memory that is free."""
+    data, sampling = trained.data, settings.sampling
+    weights = sum(parameter.numel() for parameter in trained.model(trained.seeds[0], trained.steps[0]).parameters())
+    # Weights, centre, anchor, noise, gradient and moments of each; losses and references; the set
+    numbers = checkpoints * sampling.chains * (8 * weights + 2 * sampling.draws * data.K)
+    need = 4.0 * (numbers + settings.samples * data.K * (data.D + 1))
+    if need > (there := free_memory(trained.device)):
+        raise UserError(
+            f"found sampling that needs {need / 2**30:.3g} GiB on {trained.device}, expected at most the "
+            f"{there / 2**30:.3g} GiB that are free; lower --sampling.chains, --sampling.draws or --samples"
+        )
+
+
+def chosen(moving: Replicas, sampling: Sampling) -> Tensor | None:
+    """Which weights move, see `mask`; raises UserError where none does, or a pattern matches none."""
+    try:
+        weights = mask(moving.shapes, sampling)
+    except ValueError as error:
+        raise UserError(f"{error}; give other --sampling.include or --sampling.exclude") from None
+    if weights is not None and not weights.any():
+        raise UserError(
+            f"found no weight in sampling.include {sampling.include} without sampling.exclude {sampling.exclude}, "
+            "expected some; give other ones"
+        )
+    return weights
 
 
 def full_loss(

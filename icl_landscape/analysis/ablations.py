@@ -2,6 +2,7 @@
 
 import common.process  # noqa: F401
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
@@ -24,12 +25,12 @@ KINDS = ("zero", "mean")
 @dataclass
 class Settings(Probe):
     sequences: Count = 256
-    """Fixed sequences, over which the mean of a mean ablation is taken too."""
+    """Fixed sequences, over which the mean of a mean ablation is taken too, but for positions, whose mean is over tokens."""
 
 
 def components(model: Model) -> dict[str, tuple[str, int, int | None]]:
-    """Name -> (site of the hook, layer, head or None for all): heads, attention and MLP of every block, numbered from 1."""
-    parts = {}
+    """Name -> (site of the hook, layer, head or None for all): positions; heads, attention and MLP of blocks, from 1."""
+    parts = {"positions": ("embedding", -1, None)}
     for layer in range(model.layers):
         parts |= {f"head {layer + 1}:{head + 1}": ("heads", layer, head) for head in range(model.heads)}
         parts |= {f"attention {layer + 1}": ("heads", layer, None), f"MLP {layer + 1}": ("mlp", layer, None)}
@@ -53,22 +54,44 @@ def ablated(site: str, layer: int, head: int | None, kind: str) -> Hook:
     return hook
 
 
+def without_positions(matrix: Tensor, kind: str) -> Hook:
+    """A hook that takes positions, the columns of matrix (..., d, 2K), out of the stream; for "mean" their mean stays.
+
+    All sequences have the same positions: to take the mean over sequences would change nothing.
+    """
+    positions = matrix.mT
+
+    def hook(where: str, at: int, value: Tensor) -> Tensor:
+        if where != "embedding":
+            return value
+        own = positions[..., : value.shape[-2], :]
+        gone = own - own.mean(-2, keepdim=True) if kind == "mean" else own
+        return value - (gone if gone.dim() == 2 else gone[:, None])
+
+    return hook
+
+
+def without(matrix: Tensor, part: tuple[str, int, int | None], kind: str) -> Hook:
+    """The hook that ablates one of `components` of a model with this matrix of positions."""
+    return without_positions(matrix, kind) if part[0] == "embedding" else ablated(*part, kind)
+
+
 @torch.no_grad()
 def losses(batch: Batch, parts: dict, stack: Replicas, times: int) -> dict[str, Tensor]:
     """Losses by token (times S, K) of the models as they are, and without each part."""
-    own = repeated(batch, times)
+    own, matrix = repeated(batch, times), stack.params["position.weight"]
 
-    def of(hook: Hook | None) -> Tensor:
-        told = stack.each(lambda model, x, y: (model(x, y, hook),), own.x, own.y)[0]
+    def of(hook: Callable[[Tensor], Hook | None]) -> Tensor:
+        told = stack.each(lambda model, x, y, matrix: (model(x, y, hook(matrix)),), own.x, own.y, matrix)[0]
         return token_losses(told, own.y)
 
-    without = {f"{kind} {name}": of(ablated(*part, kind)) for kind in KINDS for name, part in parts.items()}
-    return {"whole": of(None), **without}
+    cut = {f"{kind} {name}": of(partial(without, part=p, kind=kind)) for kind in KINDS for name, p in parts.items()}
+    return {"whole": of(lambda matrix: None), **cut}
 
 
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: steps (T); losses by token (S, T, K): whole (the models as they are), and "zero <part>" and "mean <part>" for
-    every head, attention and MLP of every block, counted from 1; parts (their names)."""
+    the positions and every head, attention and MLP of every block, counted from 1; parts (their names)."""
     parts = components(trained.config.model)
     batch = trained.sequences(settings.sequences)
     curves = along(trained, settings.steps(trained), partial(losses, batch, parts))

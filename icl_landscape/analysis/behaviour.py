@@ -102,7 +102,7 @@ def last_token(result: dict) -> int:
 
 def middle_token(result: dict) -> int:
     """4 where K is 8, as in the paper: half of the tokens."""
-    return max(2, last_token(result) // 2)
+    return max(1, last_token(result) // 2)
 
 
 def icl_step(result: dict, seed: int) -> float:

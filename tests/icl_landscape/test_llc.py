@@ -9,6 +9,7 @@ import torch
 from torch.func import functional_call
 
 from common import experiment
+from common.config import UserError
 from common.replicas import Replicas
 from icl_landscape.analysis import llc
 from icl_landscape.analysis._llc import Landscape, findings, loss_of, measure, over_checkpoints, sharpest, told
@@ -43,18 +44,18 @@ def test_the_first_paired_draw_is_exactly_0(trained):
 @pytest.mark.parametrize("samples", [0, 64])
 def test_paired_and_full_references_agree_on_average(trained, samples):
     """Full: the loss of w* on other sequences, so that the two differ by the noise of minibatches alone."""
-    sampling = replace(SAMPLING, draws=200, batch=32)
+    sampling = replace(SAMPLING, draws=60, batch=32)
     paired, full = (
         measure(
             trained,
-            replace(SETTINGS, samples=samples, sampling=replace(sampling, reference=kind)),
+            replace(SETTINGS, samples=samples, reference=4096, sampling=replace(sampling, reference=kind)),
             0,
             trained.steps[-1:],
         )
         for kind in ("paired", "full")
     )
-    # 200 draws of 32 with nbeta 50: 50 x 6 / sqrt(6400) = 4 for one chain, with 6 the spread of a sequence's loss
-    assert float(paired.estimate.mean) == pytest.approx(float(full.estimate.mean), abs=15)
+    # 60 draws of 32 with nbeta 50: 50 x 6 / sqrt(1920) = 7 for one chain, with 6 the spread of a sequence's loss
+    assert float(paired.estimate.mean) == pytest.approx(float(full.estimate.mean), abs=20)
     assert float(full.estimate.error) > float(paired.estimate.error)
 
 
@@ -158,3 +159,23 @@ def test_correlation_is_1_where_the_llc_repeats_the_loss():
     losses = [4.1, 3.0, 2.2]
     assert llc.correlation([66 * (4.4 - v) for v in losses], losses) == pytest.approx(1)
     assert llc.correlation([1.0, None, None], losses) is None
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"include": ["nothing"]}, "found the pattern nothing, .*; give other --sampling.include"),
+        ({"exclude": ["**"]}, "found no weight in sampling.include"),
+        ({"chains": 10**8}, "found sampling that needs .* GiB on cpu, expected at most"),
+    ],
+)
+def test_sampling_that_cannot_be_is_refused_in_words(trained, changes, words):
+    with pytest.raises(UserError, match=words):
+        measure(trained, replace(SETTINGS, sampling=replace(SAMPLING, **changes)), 0, trained.steps[-1:])
+
+
+def test_settings_that_do_not_fit_each_other_are_refused():
+    with pytest.raises(ValueError, match="found sampling.batch 0 .* and samples 0"):
+        Landscape(sampling=replace(SAMPLING, batch=0))
+    with pytest.raises(ValueError, match="expected sgld without a box, or acceptance 0"):
+        Landscape(acceptance=2, sampling=replace(SAMPLING, method="sgnht"))

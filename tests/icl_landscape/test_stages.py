@@ -374,7 +374,7 @@ def test_absolute_slope_is_for_the_llc_alone():
 
 
 def test_bounds_are_frozen():
-    first, second = module.CLAIMS
+    first, second, _ = module.CLAIMS
     assert first.above == {"LLC in LR1": 0.0, "LLC in LR2": 0.0, "LR2 / (|LR1| + |LR2|)": 0.5}
     assert second.above == {"of LR1 and LR2, of the type of most seeds": 1.5, "of LR1 and LR2, of type A": 1.5}
     assert second.within == {"step of LR1|LR2 / median": (1 / 3, 3.0)}
