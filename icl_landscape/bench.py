@@ -29,9 +29,11 @@ from common.replicas import Replicas
 from icl_landscape import train
 from icl_landscape.regression.baselines import ridge
 from icl_landscape.regression.data import TRUE, Data, sample
+from icl_landscape.regression.gradient import by_hand
+from icl_landscape.regression.layers import VECTOR
 from icl_landscape.regression.losses import objective
 from icl_landscape.regression.model import Model
-from icl_landscape.sgmcmc.chains import Chains, by_replicas
+from icl_landscape.sgmcmc.chains import Chains
 from icl_landscape.sgmcmc.settings import Minibatches, Sampling
 from icl_landscape.train import Config, State, build
 
@@ -57,15 +59,24 @@ def literal(settings: Config) -> Config:
     return replace(settings, model=replace(settings.model, drop_last_y=False, last_block_at_x=False))
 
 
-def step_flops(model: Model, data: Data) -> int:
-    """FLOP of the loss of one sequence and its gradient: three passes' worth, less the gradient of the tokens themselves."""
+def step_flops(model: Model, data: Data, by_hand: bool = False) -> int:
+    """FLOP of the loss of one sequence and its gradient: three passes' worth, less the gradient of the tokens themselves.
+
+    by_hand: of the gradient by hand, whose first block maps features and whose keys are padded.
+    """
     d, T = model.d, 2 * data.K - model.drop_last_y
+    keys = -(-T // VECTOR) * VECTOR if by_hand else T
     embedding, total = 2 * T * (data.D + 1) * d, 0
     for layer in range(model.layers):
         Q = data.K if model.last_block_at_x and layer == model.layers - 1 else T
-        total += 2 * d * (d * (Q + 2 * T) + 2 * Q * T + model.include_output * Q * d + 2 * Q * model.d_mlp)
+        total += 2 * d * (2 * Q * keys + model.include_output * Q * d + 2 * Q * model.d_mlp)
+        if by_hand and layer == 0:
+            embedding += 2 * T * (data.D + T + 2) * 3 * d
+        else:
+            total += 2 * d * d * (Q + 2 * T)
     total += 2 * d * (data.K if model.last_block_at_x else T * (data.D + 1))
-    return 3 * total + 2 * embedding
+    # The prediction by hand is no matrix product
+    return 3 * total + 2 * embedding - by_hand * 2 * d * data.K
 
 
 # Sampling
@@ -81,7 +92,7 @@ def our_chains(settings: Config, sampling: Sampling, device: torch.device) -> Ca
     """A step of all chains of the engine, which gives their losses (C,)."""
     replicas = Replicas([build(settings, 0, device)] * sampling.chains)
     draw = minibatches(settings, sampling, device)
-    differentiate = by_replicas(replicas, objective)
+    differentiate = by_hand(replicas, settings.model)
     chains = Chains(replicas.flat, differentiate, draw, sampling, parts=settings.data.K, generators=draw.generators)
 
     def step() -> Tensor:
@@ -200,7 +211,7 @@ def sampling_rows(settings: Config, sampling: Sampling, device, rate: float, rou
     """Chain-steps per second beside each of the others: the target is to be met by the faster of them, so by all."""
     where = settings, sampling, device
     ours, chains, rows = our_chains(*where), sampling.chains, []
-    work = sampling.batch * step_flops(settings.model, settings.data)
+    work = sampling.batch * step_flops(settings.model, settings.data, device.type == "cpu")
     for name, other in peers(*where):
         a, b = bench.interleaved(ours, other, rounds, 2)
         words = f"SGLD, {chains} chains, batch {sampling.batch}, beside {name}"

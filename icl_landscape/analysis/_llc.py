@@ -14,8 +14,9 @@ from common.progress import Progress
 from common.replicas import Replicas
 from icl_landscape.evaluate import Probe, Trained
 from icl_landscape.regression.data import Batch, sample, sample_stack
+from icl_landscape.regression.gradient import by_hand, losses
 from icl_landscape.regression.losses import objective, subsequence_weights, token_losses
-from icl_landscape.sgmcmc.chains import Chains, Trace, by_replicas, rows
+from icl_landscape.sgmcmc.chains import Chains, Trace, rows
 from icl_landscape.sgmcmc.estimators import Estimate, local_learning_coefficient, reference_loss
 from icl_landscape.sgmcmc.health import examine
 from icl_landscape.sgmcmc.judges import Health
@@ -80,11 +81,16 @@ def loss_of(settings: Landscape) -> Callable:
         return objective
 
     def subsequence(model, x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-        losses = token_losses(model(x, y), y)
-        parts = losses * subsequence_weights(losses) * losses.shape[-1]
+        told = token_losses(model(x, y), y)
+        parts = told * subsequence_weights(told) * told.shape[-1]
         return parts.mean(-1), parts
 
     return subsequence
+
+
+def weights_of(settings: Landscape, ones: Tensor) -> Tensor | None:
+    """Weights of ell_k like `ones` (K,), whose weighted values have the loss as mean; None where all are 1."""
+    return None if settings.loss == "mse" else len(ones) * subsequence_weights(ones)
 
 
 def minibatches(
@@ -132,6 +138,7 @@ def sharpest(stack: Replicas, loss: Callable, x: Tensor, y: Tensor, iterations: 
 def measure(trained: Trained, settings: Landscape, seed: int, steps: Sequence[int]) -> Measured:
     """Chains from a seed's checkpoints, all at once, and the estimates from them."""
     sampling, loss = settings.sampling, loss_of(settings)
+    weights = weights_of(settings, torch.ones(trained.data.K, device=trained.device))
     check_memory(trained, settings, len(steps))
     models = [trained.model(seed, step) for step in steps]
     stack = Replicas(models)
@@ -148,12 +155,12 @@ def measure(trained: Trained, settings: Landscape, seed: int, steps: Sequence[in
     draw, streams, fixed = minibatches(trained, settings, seed, len(steps))
     chains = Chains(
         moving.flat,
-        by_replicas(moving, loss),
+        by_hand(moving, trained.config.model, weights),
         draw,
         sampling,
         parts=trained.data.K,
         # The chains' centre, which is what `still` holds
-        loss=lambda centre, batch: still.each(loss, *batch)[1],
+        loss=lambda centre, batch: losses(still, trained.config.model, *batch, weights),
         generators=streams,
         mask=chosen(moving, sampling),
         rates={"epsilon": rows(epsilon[:, None].to(trained.device), sampling.chains)[:, 0]},

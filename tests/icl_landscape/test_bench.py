@@ -11,6 +11,7 @@ from common.replicas import Replicas
 from icl_landscape import bench, train
 from icl_landscape.regression.baselines import ridge
 from icl_landscape.regression.data import TRUE, Data, sample
+from icl_landscape.regression.gradient import by_hand
 from icl_landscape.regression.losses import objective
 from icl_landscape.regression.model import Model
 from icl_landscape.sgmcmc.chains import Chains
@@ -103,6 +104,16 @@ def test_flop_of_a_gradient_are_what_torch_counts(config, shortcuts, batched):
     assert counter.get_total_flops() == 12 * bench.step_flops(model, data)
 
 
+def test_flop_of_the_gradient_by_hand_are_what_torch_counts_but_for_what_no_sequence_adds_to():
+    replicas, counts = Replicas([train.build(Config(), 0)]), []
+    for batch in (100, 200):
+        x, y, _ = sample(Data(), TRUE, batch, torch.Generator().manual_seed(0))
+        with FlopCounterMode(display=False) as counter:
+            by_hand(replicas, Model())(replicas.flat, (x[None], y[None]))
+        counts.append(counter.get_total_flops())
+    assert counts[1] - counts[0] == 100 * bench.step_flops(Model(), Data(), by_hand=True)
+
+
 @pytest.mark.parametrize("data", [Data(), Data(D=2, K=5, sigma2=0.5)], ids=str)
 def test_all_forms_of_ridge_predict_the_same(data):
     x, y, _ = sample(data, TRUE, 7, torch.Generator().manual_seed(0))
@@ -122,7 +133,7 @@ def test_where_no_peer_is_installed_the_loop_takes_their_place_and_says_so(monke
     assert "neither peer is installed" in rows[0]["name"]
     assert "left out devinterp: no devinterp" in capsys.readouterr().err
     assert rows[0]["machine_share"] == pytest.approx(
-        rows[0]["ours"] * 8 * bench.step_flops(TINY.model, TINY.data) / 1e9
+        rows[0]["ours"] * 8 * bench.step_flops(TINY.model, TINY.data, by_hand=True) / 1e9
     )
 
 

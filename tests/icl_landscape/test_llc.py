@@ -12,8 +12,18 @@ from common import experiment
 from common.config import UserError
 from common.replicas import Replicas
 from icl_landscape.analysis import llc
-from icl_landscape.analysis._llc import Landscape, findings, loss_of, measure, over_checkpoints, sharpest, told
+from icl_landscape.analysis._llc import (
+    Landscape,
+    findings,
+    loss_of,
+    measure,
+    over_checkpoints,
+    sharpest,
+    told,
+    weights_of,
+)
 from icl_landscape.evaluate import Trained
+from icl_landscape.regression.gradient import by_hand
 from icl_landscape.regression.losses import objective, subsequence_mse, token_losses
 from icl_landscape.sgmcmc.settings import Sampling
 
@@ -179,3 +189,18 @@ def test_settings_that_do_not_fit_each_other_are_refused():
         Landscape(sampling=replace(SAMPLING, batch=0))
     with pytest.raises(ValueError, match="expected sgld without a box, or acceptance 0"):
         Landscape(acceptance=2, sampling=replace(SAMPLING, method="sgnht"))
+
+
+@pytest.mark.parametrize("loss", ["mse", "subsequence"])
+def test_chains_descend_the_loss_that_they_tell(trained, loss):
+    """The gradient by hand that chains take is autograd's of `loss_of`, for either loss."""
+    settings = replace(SETTINGS, loss=loss)
+    stack = Replicas([trained.model(0, trained.steps[-1])])
+    batch = trained.sequences(7)
+    parts, gradient = by_hand(stack, trained.config.model, weights_of(settings, torch.ones(8)))(
+        stack.flat, (batch.x[:1], batch.y[:1])
+    )
+    expected, value, told = stack.differentiate(loss_of(settings), batch.x[:1], batch.y[:1])
+    torch.testing.assert_close(gradient, expected, rtol=1e-4, atol=1e-6)
+    torch.testing.assert_close(parts, told)
+    torch.testing.assert_close(parts.mean(1), value)
