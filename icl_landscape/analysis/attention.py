@@ -128,7 +128,9 @@ def stage(result: dict, seed: int) -> tuple[int, int]:
     start = int(np.argmin(result["prior_score"][seed]))
     later = np.asarray(result["loss"][seed])[start:]
     limit = later[0] - LR2 * (later[0] - later.min())
-    return start, int(first(range(start, start + len(later)), later, lambda loss: loss <= limit))
+    end = first(range(start, start + len(later)), later, lambda loss: loss <= limit)
+    # A seed that diverged has no loss that falls
+    return start, int(min(end, start + len(later) - 1))
 
 
 def falls(result: dict, seed: int) -> dict[str, np.ndarray]:

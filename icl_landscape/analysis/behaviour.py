@@ -117,7 +117,7 @@ def learns_the_prior(result: dict) -> dict[str, list]:
     return {
         "least prior score / sigma^2": [float(s.min()) / result["sigma2"] for s in scores],
         "its step / step of ell_K - ell_1 = -1": [
-            (step / icl_step(result, number)) if icl_step(result, number) < math.inf else 0.0
+            (step / max(icl_step(result, number), 1)) if icl_step(result, number) < math.inf else 0.0
             for number, step in enumerate(where)
         ],
         "prior score at the end": [float(s[-1]) for s in scores],

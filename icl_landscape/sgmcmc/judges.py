@@ -192,9 +192,8 @@ def _noisy(case: Case) -> Finding | None:
     # The error goes with 1 / sqrt(draws); a hundred times more is no advice.
     more = min(max(2, math.ceil((error / (NOISY * mean)) ** 2)), 100) if mean else 100
     words = f"the standard error over chains is {error:.2g}, the LLC {mean:.2g}"
-    return case.finding(
-        "noisy", words, f"raise draws to {case.settings.draws * more}, add chains, or use a paired reference"
-    )
+    paired = "" if case.settings.reference == "paired" else ", or use a paired reference"
+    return case.finding("noisy", words, f"raise draws to {case.settings.draws * more} or add chains{paired}")
 
 
 JUDGES = (_diverged, _unstable, _rejected, _negative, _saturated, _still, _not_local, _drifting, _noisy)
