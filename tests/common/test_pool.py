@@ -80,7 +80,7 @@ def test_an_interrupt_leaves_no_child_behind(paper, number):
     swept = in_background(paper(method="grid", parameters={"sleep": {"values": [600, 601]}}))
     children = started("width_sleep=600", "width_sleep=601")
     swept.send_signal(number)
-    assert swept.wait(30) == 130
+    assert swept.wait(120) == 130
     assert all(map(gone, children))
 
 
@@ -90,7 +90,7 @@ def test_an_interrupt_that_comes_twice_leaves_time_for_the_last_checkpoint(paper
     for number in (signal.SIGHUP, signal.SIGHUP, signal.SIGTERM, signal.SIGUSR1):
         swept.send_signal(number)
         time.sleep(0.2)
-    assert swept.wait(30) == 130
+    assert swept.wait(120) == 130
     assert Path("runs/paper/width/main/saved").exists()
 
 
@@ -98,7 +98,7 @@ def test_nohup_keeps_a_sweep_alive(paper):
     swept = in_background(paper(**one(sleep=1)), preexec_fn=lambda: signal.signal(signal.SIGHUP, signal.SIG_IGN))
     started("main")
     swept.send_signal(signal.SIGHUP)
-    assert swept.wait(30) == 0
+    assert swept.wait(120) == 0
 
 
 @linux
