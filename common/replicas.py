@@ -121,7 +121,7 @@ class Replicas:
         measure: return the norm of each replica's update, decay included: (R,).
         A replica whose gradient is not finite stops for good (`alive` becomes 0) and leaves the others untouched.
         """
-        gradient = self._checked(gradient)
+        gradient = self.checked(gradient)
         if clip is not None:
             gradient = gradient * (clip / gradient.norm(dim=1, keepdim=True)).clamp(max=1)
         self.steps += 1
@@ -137,11 +137,11 @@ class Replicas:
     @torch.no_grad()
     def sgd(self, gradient: Tensor, lr, weight_decay=0.0, measure=False):
         """One step of gradient descent with decoupled weight decay; arguments as for `adam`."""
-        gradient = self._checked(gradient)
+        gradient = self.checked(gradient)
         self.steps += 1
         return self._apply(gradient * (lr * self.alive), lr, weight_decay, measure)
 
-    def _checked(self, gradient: Tensor) -> Tensor:
+    def checked(self, gradient: Tensor) -> Tensor:
         """The gradient, 0 for replicas that are lost now or were before."""
         self.alive.mul_(gradient.sum(1, keepdim=True).isfinite())
         return torch.where(self.alive.bool(), gradient, 0)

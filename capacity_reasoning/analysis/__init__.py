@@ -1,0 +1,1 @@
+"""One experiment a file, with the claims that it judges."""

@@ -1,0 +1,1 @@
+"""From losses and counts to bits: no run, no file."""

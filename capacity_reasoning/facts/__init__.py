@@ -1,0 +1,1 @@
+"""People, their facts, and questions about them: lists, tables, splits, tokens."""
