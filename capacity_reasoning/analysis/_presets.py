@@ -1,0 +1,4 @@
+"""Presets that can test a claim."""
+
+ALL = ("quick", "gpu", "paper")
+LONG = ("gpu", "paper")
