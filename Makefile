@@ -8,7 +8,7 @@ THREADS ?= 1
 
 BIN := .venv/bin
 
-.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity check-abrupt check-blocks check-icl check-grok test test-slow lint format bench report
+.PHONY: help setup repro repro-abrupt repro-blocks repro-icl repro-grok repro-capacity check-abrupt check-blocks check-icl check-grok check-capacity test test-slow lint format bench report
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +22,7 @@ setup: .venv/installed ## make .venv with everything (one to two minutes; nothin
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e '.[test,dev]'
 	@touch $@
 
-repro: repro-abrupt repro-blocks repro-icl repro-grok ## all papers, one after another (PRESET=quick|medium|gpu|paper)
+repro: repro-abrupt repro-blocks repro-icl repro-grok repro-capacity ## all papers, one after another (PRESET=quick|medium|gpu|paper)
 
 # A paper's study: train, analyse, draw, judge. SEEDS="[6, 7, 8]" STUDY=second makes another one beside it.
 define reproduce
@@ -42,6 +42,9 @@ repro-icl: setup ## stages of in-context learning: train, analyse, draw, judge (
 repro-grok: setup ## LayerNorm position and grokking: train, analyse, draw, judge (PRESET=quick|medium|gpu|paper|paper_figures)
 	$(call reproduce,layernorm_grok)
 
+repro-capacity: setup ## bits a model stores, for one hop and two: train, analyse, draw, judge (PRESET=quick|gpu|paper)
+	$(call reproduce,capacity_reasoning)
+
 check-abrupt: setup ## compare your study of abrupt learning with the published one, a line for what departs
 	$(BIN)/python abrupt_learning/claims.py --study runs/abrupt_learning/$(STUDY) --against results/abrupt_learning/$(PRESET).json
 
@@ -54,8 +57,8 @@ check-icl: setup ## compare your study of in-context learning with the published
 check-grok: setup ## compare your study of grokking with the published one, a line for what departs
 	$(BIN)/python layernorm_grok/claims.py --study runs/layernorm_grok/$(STUDY) --against results/layernorm_grok/$(PRESET).json
 
-repro-capacity:
-	@echo "error: $@ is not built yet; built so far: make repro-abrupt, make repro-blocks, make repro-icl, make repro-grok" >&2; exit 2
+check-capacity: setup ## compare your study of capacity with the published one, a line for what departs
+	$(BIN)/python capacity_reasoning/claims.py --study runs/capacity_reasoning/$(STUDY) --against results/capacity_reasoning/$(PRESET).json
 
 test: setup ## the whole suite (about six minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(WORKERS)
@@ -76,6 +79,7 @@ bench: setup ## speed beside the literal way, both sides in one run
 	$(BIN)/python simplifying_blocks/bench.py
 	$(BIN)/python icl_landscape/bench.py
 	$(BIN)/python layernorm_grok/bench.py
+	$(BIN)/python capacity_reasoning/bench.py
 
 report: setup ## an index page over all run folders
 	$(BIN)/python -m common.claims runs

@@ -78,7 +78,7 @@ def of_losses(
     With chain of thought the loss of a fact is that of the final value, which stands behind the right bridge. A subject that is
     never asked in two hops has no copy in them.
     """
-    exhaustive = most is None or most >= len(losses.nats)
+    exhaustive = most is None or len(losses.nats) < most
     value = losses.kinds[:, : KINDS.index("copied")].sum(1) if cot and hops == TWO_HOP else losses.nats
     told = by_subject(losses, support.S, exhaustive, value)
     bits, errors = told.mean / np.log(2), told.error / np.log(2)

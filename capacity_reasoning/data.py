@@ -15,7 +15,7 @@ from torch import Tensor
 from capacity_reasoning.facts import text, tokens
 from capacity_reasoning.facts.lists import RELATIONS, Lists, lists
 from capacity_reasoning.facts.people import People, draw
-from capacity_reasoning.facts.questions import IGNORED, Facts, Pieces, Rows, packed, rows, written
+from capacity_reasoning.facts.questions import IGNORED, Facts, Pieces, Rows, Written, packed, rows, written
 from capacity_reasoning.facts.splits import held_out
 from capacity_reasoning.facts.store import load
 from capacity_reasoning.facts.text import Form
@@ -69,7 +69,7 @@ class Data:
     context: Annotated[int, Range(64, 10**5)] = 512
     """Tokens of a window (causal)."""
     backend: Literal["tables", "text"] = "tables"
-    """Where batches come from: tokenised pieces on the device, or text through `datasets`, as in the paper (one seed, rows)."""
+    """Where batches come from: tokenised pieces on the device, or text through `datasets`, as in the paper (rows only)."""
     cache: Place = "runs/cache/capacity_reasoning"
     """Where trained tokenizers are kept."""
 
@@ -190,6 +190,11 @@ class Questions:
         """The questions as rows."""
         return rows(written(self.pieces, self.facts, p, chain, s))
 
+    def read(self, number: int, two_hop: float, seed: int) -> Written:
+        """Random questions as the authors' loader has them: of text, tokenised one by one, in a stream of its own."""
+        told = text.streamed(self.people, self.pieces.form, self.tokenizer, self.trained.cpu().numpy(), two_hop, seed)
+        return Written.of(list(told.take(number)), self.trained.device)
+
     def sample(self, number: int, two_hop: float, stream: torch.Generator) -> tuple[Tensor, Tensor, Tensor]:
         """p, chain (n, 1) and s of random questions: of two hops with that probability, any fact otherwise."""
         device = self.trained.device
@@ -233,7 +238,10 @@ class Sampler:
         """A seed's rows of a chunk, (steps B, ...)."""
         count = self.steps * self.batch
         if self.settings.data.packing == "rows":
-            each = questions.write(*questions.sample(count, two_hop, stream))
+            if self.settings.data.backend == "text":
+                each = rows(questions.read(count, two_hop, stream.initial_seed()))
+            else:
+                each = questions.write(*questions.sample(count, two_hop, stream))
             return each._replace(questions=torch.full((self.steps,), float(self.batch), device=each.tokens.device))
         drawn = questions.sample(count * PER_WINDOW, two_hop, stream)
         return packed(

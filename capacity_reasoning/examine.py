@@ -40,7 +40,7 @@ class Asked:
         return self.p[rows], self.chain[rows], self.s[rows]
 
 
-def ask(questions: Questions, mode: str, most: int | None, seed: int, flat: Tensor | None = None) -> Asked:
+def ask(questions: Questions, mode: str, most: int | None, seed: int) -> Asked:
     """All questions of a mode, in order, or `most` of them, drawn evenly over subjects as far as there are enough.
 
     The draw depends on seed and mode alone.

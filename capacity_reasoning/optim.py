@@ -62,6 +62,7 @@ class Learner:
 
             # Its warm-up of w steps begins at lr / w, with 0 at lr.
             self.optimizer = AdamWScheduleFree(parts, lr=c.lr, betas=betas, eps=c.eps, warmup_steps=c.warmup)
+            self.optimizer.train()
         else:
             self.optimizer = torch.optim.AdamW(parts, lr=c.lr, betas=betas, eps=c.eps)
             self.rates = [part["lr"] for part in parts]

@@ -45,7 +45,7 @@ def script(paper: str, name: str) -> ModuleType:
 def home(paper: str, name: str) -> str:
     """The run that an experiment reads, as its config's header says."""
     text = (ROOT / paper / "configs" / f"{name}.yaml").read_text(encoding="utf-8")
-    return re.search(rf"--run runs/{paper}/\w+/(\w+)", text).group(1)
+    return re.search(rf"--run runs/{paper}/\w+/([\w.]+)", text).group(1)
 
 
 def flags(values: dict) -> list[str]:

@@ -22,7 +22,7 @@ def siblings(trained: Trained, prefix: str, own: bool = False) -> list[Trained]:
         )
     if other := [run for run in found if run.seeds != trained.seeds]:
         raise UserError(
-            f"found seeds {other[0].seeds} in {other[0].run.path} and {trained.seeds} in {trained.run.path}, expected the same; "
-            "mend: train one of them anew with the seeds of the other"
+            f"found seeds {other[0].seeds} in {other[0].run.path} and {trained.seeds} in {trained.run.path}, expected one; "
+            "train one of them anew with the seeds of the other"
         )
     return sorted(found, key=lambda run: (run.P, run.N))

@@ -6,11 +6,13 @@ splits at spaces and apostrophes first, the pieces' tokens in a row are those of
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import chain as joined
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from capacity_reasoning.facts.lists import ATTRIBUTES, Lists
 from capacity_reasoning.facts.people import People
@@ -70,7 +72,9 @@ class Pieces:
         ids = [text.ids for text in tokenizer.encode_batch(texts, add_special_tokens=False)]
         lengths = torch.tensor([len(row) for row in ids])
         table = torch.zeros(len(ids), int(lengths.max()), dtype=torch.int32)
-        table[torch.arange(table.shape[1]) < lengths[:, None]] = torch.tensor(sum(ids, []), dtype=torch.int32)
+        table[torch.arange(table.shape[1]) < lengths[:, None]] = torch.tensor(
+            [*joined.from_iterable(ids)], dtype=torch.int32
+        )
         starts = np.cumsum([0, *map(len, groups)]).tolist()
         return cls(form, table.to(device), lengths.to(device), starts[2], starts[3], tuple(starts[4:8]), starts[8])
 
@@ -129,30 +133,40 @@ def asked(pieces: Pieces, facts: Facts, p: Tensor, chain: Tensor, s: Tensor) -> 
     return columns + ([torch.full_like(s, word(text)) for text in ("?", " Answer:")] if paper else [])
 
 
-def answered(
-    pieces: Pieces, facts: Facts, p: Tensor, chain: Tensor, s: Tensor
-) -> tuple[list[Tensor], list[int | Tensor]]:
-    """Columns of pieces of the answers, and the KINDS of each."""
-    columns, kinds, at = [], [], p
-    paper, cot, word = pieces.form.template == "paper", pieces.form.cot, pieces.word
+def followed(facts: Facts, p: Tensor, chain: Tensor) -> list[Tensor]:
+    """People (n,) from the one asked about along the chain; where a chain ends, the last one again."""
+    people = [p]
+    for relation in chain.unbind(1):
+        next_one = facts.relations[people[-1], relation.clamp(min=0)].long()
+        people.append(torch.where(relation >= 0, next_one, people[-1]))
+    return people
+
+
+Columns = tuple[list[Tensor], list[int | Tensor]]
+"""Columns of pieces, and the KINDS of each."""
+
+
+def thoughts(pieces: Pieces, facts: Facts, people: list[Tensor], chain: Tensor, s: Tensor) -> Columns:
+    """The chain of thought: "X's mentor is Y, their employer is", without small words if compact."""
+    small = [[pieces.word(text)] for text in ("'s", " is", ", their")]
+    of, be, their = small if pieces.form.template == "paper" else ([], [], [])
+    columns, kinds = [], []
     for number, relation in enumerate(chain.unbind(1)):
-        there = relation >= 0
-        bridge = torch.where(there, facts.relations[at, relation.clamp(min=0)].long(), at)
-        if cot and paper:
-            begin = [*facts.names[p].unbind(1), word("'s")] if number == 0 else [word(", their")]
-            told = [*begin, pieces.subjects + len(ATTRIBUTES) + relation, word(" is")]
-            columns += [torch.where(there, piece, EMPTY) for piece in told]
-            kinds += [COPIED] * len(told)
-        if cot:
-            columns += [torch.where(there, piece, EMPTY) for piece in facts.names[bridge].unbind(1)]
-            kinds += [COPIED + 1, COPIED + 2, COPIED + 3]
-        at = bridge
-    if cot and paper and chain.shape[1]:
-        there = (chain >= 0).any(1)
-        columns += [torch.where(there, piece, EMPTY) for piece in (word(", their"), pieces.subjects + s, word(" is"))]
-        kinds += [COPIED] * 3
-    own = torch.where(s < len(ATTRIBUTES), 3 + s, 0)
-    return columns + [*facts.answers[at, s].unbind(1)], [*kinds, own, 1, 2]
+        begin = [*facts.names[people[0]].unbind(1), *of] if number == 0 else their
+        told = [*begin, pieces.subjects + len(ATTRIBUTES) + relation, *be]
+        names = facts.names[people[number + 1]].unbind(1)
+        columns += [torch.where(relation >= 0, piece, EMPTY) for piece in (*told, *names)]
+        kinds += [COPIED] * len(told) + [COPIED + 1, COPIED + 2, COPIED + 3]
+    told, several = [*their, pieces.subjects + s, *be], (chain >= 0).any(1)
+    return columns + [torch.where(several, piece, EMPTY) for piece in told], kinds + [COPIED] * len(told)
+
+
+def answered(pieces: Pieces, facts: Facts, p: Tensor, chain: Tensor, s: Tensor) -> Columns:
+    """The answers to the questions."""
+    people = followed(facts, p, chain)
+    columns, kinds = thoughts(pieces, facts, people, chain, s) if pieces.form.cot and chain.shape[1] else ([], [])
+    value = torch.where(s < len(ATTRIBUTES), KINDS.index(ATTRIBUTES[0]) + s, 0)
+    return columns + [*facts.answers[people[-1], s].unbind(1)], [*kinds, value, 1, 2]
 
 
 def laid(pieces: Pieces, columns: Sequence[Tensor]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
@@ -185,6 +199,13 @@ class Written(NamedTuple):
     """(n,) tokens before the answer."""
     length: Tensor
     """(n,) tokens in all."""
+
+    @classmethod
+    def of(cls, questions: Sequence[dict], device: torch.device) -> "Written":
+        """Questions of `text.stream`."""
+        tokens = [torch.tensor(each["tokens"]) for each in questions]
+        asked, length = torch.tensor([each["asked"] for each in questions]), torch.tensor([len(row) for row in tokens])
+        return cls(*(part.to(device) for part in (pad_sequence(tokens, batch_first=True), asked, length)))
 
 
 def written(pieces: Pieces, facts: Facts, p: Tensor, chain: Tensor, s: Tensor) -> Written:

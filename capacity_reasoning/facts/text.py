@@ -19,7 +19,7 @@ class Form:
     """How a question is written."""
 
     template: Literal["paper", "compact"] = "paper"
-    """paper: the authors' sentences; compact: name, relations, subject and answer alone."""
+    """paper: the authors' sentences; compact: the same without small words, so names, relations, subjects and values alone."""
     cot: bool = False
     """Answers of several hops name the people in between first."""
     words: bool = False
@@ -66,17 +66,18 @@ def question(
         asked += ["?", " Answer:"]
     else:
         asked += words
+    small = {"of": ["'s"], "be": [" is"], "their": [", their"]}
+    if form.template == "compact":
+        small = {name: [] for name in small}
     at = person
     for number, relation in enumerate(chain):
         bridge = int(people.relations[at, relation])
-        if form.cot and form.template == "paper":
-            answer += [*name_pieces(people, at), "'s"] if number == 0 else [", their"]
-            answer += [words[number], " is"]
         if form.cot:
-            answer += name_pieces(people, bridge)
+            answer += [*name_pieces(people, at), *small["of"]] if number == 0 else small["their"]
+            answer += [words[number], *small["be"], *name_pieces(people, bridge)]
         at = bridge
-    if form.cot and chain and form.template == "paper":
-        answer += [", their", words[-1], " is"]
+    if form.cot and chain:
+        answer += [*small["their"], words[-1], *small["be"]]
     return asked, answer + answer_pieces(people, at, subject)
 
 
