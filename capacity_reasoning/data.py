@@ -28,6 +28,8 @@ CHUNK = 16_384
 PER_WINDOW = 34
 """Questions joined into a window of 512 tokens, which is then cut, as the authors do: 512 // 15."""
 BPE_QUESTIONS = 200_000
+FORMAT = 1
+"""Counted up when the same settings give other text to train a tokenizer on."""
 
 
 @dataclass
@@ -136,7 +138,13 @@ def tokenizer_of(data: Data, people: People):
         return tokens.load(data.tokenizer_file)
     if data.tokenizer == "word":
         return tokens.words_tokenizer(text.vocabulary(people.lists, people.subjects, data.form))
-    law = {"names": data.names, "values": data.values, "names_dir": data.names_dir, "lists_dir": data.lists_dir}
+    law = {
+        "format": FORMAT,
+        "names": data.names,
+        "values": data.values,
+        "names_dir": data.names_dir,
+        "lists_dir": data.lists_dir,
+    }
     law |= {
         "form": [data.template, data.cot],
         "place": data.folder or data.hub_id,

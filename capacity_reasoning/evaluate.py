@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cached_property
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -94,7 +95,7 @@ def check_splits(folder, found: list[Questions]) -> None:
     try:
         with np.load(folder / SPLITS) as saved:
             same = all(np.array_equal(saved[f"classes_{n}"], q.classes) for n, q in enumerate(found))
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise UserError(
             f"found no readable {folder / SPLITS} ({type(error).__name__}), expected the held-out questions of the run; "
             "bring it back, or train anew under another name: --name NEW"

@@ -145,7 +145,7 @@ class Block(nn.Module):
 class Llama(nn.Module):
     """Logits of the next token at asked positions. Initial weights are drawn from `generator` (on the CPU) alone.
 
-    Parameters come in the order of their learning rates: embedding, gains of all norms, readout, then all hidden matrices.
+    The hidden matrices come last among the parameters: they have a learning rate of their own.
     """
 
     def __init__(self, config: Model, vocabulary: int, generator: Generator):

@@ -77,7 +77,7 @@ class Learner:
 
     @torch.no_grad()
     def update(self, gradient: Tensor, now: int) -> None:
-        """One step with the gradient (R, P), which is used up. A stack's row whose gradient is not finite stops for good."""
+        """One step with the gradient (R, P), which is used up. A model whose gradient is not finite learns no more."""
         gradient = self.replicas.checked(gradient)
         place = 0
         for number, group in enumerate(self.optimizer.param_groups):

@@ -50,7 +50,7 @@ class Train:
     steps: Count = 10_000_000
     """Updates."""
     exposures: Positive | None = None
-    """In place of steps: how often each fact is asked on average (each two-hop tuple of training where only those are)."""
+    """In place of steps: how often each fact is asked on average (each two-hop question where only those are)."""
     batch: Count = 512
     """Questions of a step and seed (windows where data.packing is causal), all processes together."""
     save_log: Annotated[int, Range(2, 10**5)] = 10
@@ -94,7 +94,8 @@ class Config(experiment.Training):
                 raise ValueError("train.exposures counts rows; expected --train.steps where data.packing is causal")
             facts, share = self.data.N * (4 + self.data.R), 1 - self.mix.two_hop
             asked = self.train.exposures * (facts / share if share else facts * self.data.R)
-            self.train = replace(self.train, steps=max(2, math.ceil(asked / self.train.batch)))
+            # Rounded first: 1 - 1 / (1 + h) is not exact
+            self.train = replace(self.train, steps=max(2, math.ceil(round(asked / self.train.batch, 6))))
 
     def memory(self) -> float:
         """Bytes that a run needs at least: weights with gradient and moments, tables, and what a step keeps of one seed."""
@@ -106,8 +107,8 @@ class Config(experiment.Training):
         return len(self.seeds) * (weights + tuples + 12.0 * data.N * S) + 4.0 * rows * m.layers * 20 * m.d
 
     def prepare(self) -> None:
-        """Draw or load the people and train the tokenizer, unless that is done; raises UserError for what cannot be."""
-        Questions.of(replace(self, mix=Mix([1])), self.seeds[0])
+        """Draw or load the people, hold questions out and train the tokenizer; raises UserError for what cannot be."""
+        Questions.of(self, self.seeds[0])
 
 
 def build(settings: Config, vocabulary: int, seed: int, device: torch.device | str = "cpu") -> Llama:

@@ -22,6 +22,8 @@ def draw(result: dict, variation: dict[str, dict[str, list]], extremes: tuple[di
     runs = [run | {"mark": marks[run["layers"]]} for run in result["runs"].values()]
     people, models = grouped(runs, ("N", "R")), grouped(runs, ("P", "R"))
     several = [key for key, group in people.items() if len({run["P"] for run in group}) > 1]
+    # A single one is told by its colour in the panels above.
+    several = several if len(several) > 1 else []
     rows = 3 + -(-len(several) // COLUMNS)
     fig, axes = plotting.axes(COLUMNS, rows, height=2.1 * rows + 0.5, squeeze=False)
     colors = dict(zip(people, plotting.ordered(len(people)), strict=True))

@@ -57,6 +57,10 @@ def load(place: str):
     """Tokenizer of a file or of a name on the hub, EleutherAI/llama_multihop_tokenizer say; UserError where there is none."""
     from tokenizers import Tokenizer
 
+    if place.endswith(".json") and not Path(place).is_file():
+        raise UserError(
+            f"found no file {place}, expected a tokenizer.json; mend: leave data.tokenizer_file out to train one"
+        )
     try:
         tokenizer = Tokenizer.from_file(place) if Path(place).is_file() else Tokenizer.from_pretrained(place)
     except Exception as error:

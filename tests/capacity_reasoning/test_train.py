@@ -133,7 +133,8 @@ def test_a_seed_learns_as_if_alone(base):
     assert [row for row in record(pair) if row["seed"] == 7] == record(alone)
     ours, theirs = last_weights(pair), last_weights(alone)
     assert all(torch.equal(ours[name][1], theirs[name][0]) for name in ours)
-    assert not torch.equal(ours["readout.weight"][0], ours["readout.weight"][1])
+    first = Trained(pair, "cpu").stack(0).flat
+    assert (first[0] != first[1]).float().mean() > 0.9
 
 
 def test_a_seed_that_diverges_stops_and_leaves_the_others_as_they_would_be(base, capsys, monkeypatch):
