@@ -1,4 +1,4 @@
-"""The gradient of `losses.objective` by hand, for rows of a dozen tokens on a CPU, where autograd takes three times as long.
+"""The gradient of `losses.objective` by hand, for rows of a dozen tokens on a CPU, where autograd takes half as long again.
 
 Exact, and tested against autograd in double. What it saves: gains go into the weights; rotary positions are one complex
 product; the last block asks at the asked positions alone, its MLP and the readout at those with a target.
@@ -14,6 +14,9 @@ from torch import Tensor
 from capacity_reasoning.facts.questions import IGNORED, Rows
 from capacity_reasoning.model import EPS, THETA, Model
 from common.replicas import Replicas
+
+SHORT = 0.6
+"""Part of the longest row's tokens under which rows are taken apart from longer ones."""
 
 
 class Normed(NamedTuple):
@@ -216,8 +219,28 @@ def fits(settings, replicas: Replicas) -> bool:
     return on_cpu and settings.data.packing == "rows" and not replicas.batched
 
 
+def by_length(rows: Rows) -> list[Rows]:
+    """The rows of one model, or the short ones and the long ones apart where that saves much padding."""
+    told = rows.targets != IGNORED
+    last, length = torch.where(told, rows.where, -1).amax(1), rows.tokens.shape[1]
+    short = last < SHORT * length
+    if not short.any() or short.all():
+        return [rows]
+    return [_trimmed(rows, mine, int(last[mine].max()) + 1, int(told[mine].sum(1).max())) for mine in (short, ~short)]
+
+
+def _trimmed(rows: Rows, mine: Tensor, length: int, asks: int) -> Rows:
+    """Some rows, with so many tokens and asked positions."""
+    where = rows.where[mine, :asks].clamp(max=length - 1)
+    return Rows(rows.tokens[mine, :length], where, rows.targets[mine, :asks], rows.questions)
+
+
 def by_hand(config: Model, leaves: list[dict[str, Tensor]], rows: Rows) -> tuple[Tensor, Tensor]:
-    """Gradient (R, P) and loss (R,) of a stack, row by row, on its own rows (R, B, ...)."""
-    each = [Hand(config, weights)(Rows(*one)) for weights, one in zip(leaves, zip(*rows, strict=True), strict=True)]
-    gradients, losses = zip(*each, strict=True)
+    """Gradient (R, P) and loss (R,) of a stack, model by model, each on its own rows (R, B, ...)."""
+    gradients, losses = [], []
+    for weights, *mine in zip(leaves, *rows, strict=True):
+        each = [Hand(config, weights)(part) for part in by_length(Rows(*mine))]
+        gradient, loss = (sum(parts) for parts in zip(*each, strict=True))
+        gradients.append(gradient)
+        losses.append(loss)
     return torch.stack(gradients), torch.stack(losses)
