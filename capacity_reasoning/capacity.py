@@ -1,6 +1,6 @@
 """Information content of a run's models under every storage and selection scheme (Johnston & Belrose, arXiv 2502.03490)."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -86,8 +86,11 @@ def of_losses(
     copies = np.where(told.count > 0, copies, 0)
     if storage != "double":
         return content(support, bits, scheme, storage, errors, copies)
-    bits, errors = inverted(subject_entropies(support, scheme), losses, told, exhaustive)
-    return content(support, bits, scheme, storage, errors, copies, effective=True)
+    entropies = subject_entropies(support, scheme)
+    near = near_chance(bits, 2.0**entropies)
+    bits, errors = inverted(entropies, losses, told, exhaustive)
+    found = content(support, bits, scheme, storage, errors, copies, effective=True)
+    return replace(found, suspicious=tuple(near.tolist()))
 
 
 def inverted(entropies: np.ndarray, losses: Losses, told: BySubject, exhaustive: bool) -> tuple[np.ndarray, np.ndarray]:
@@ -97,8 +100,3 @@ def inverted(entropies: np.ndarray, losses: Losses, told: BySubject, exhaustive:
     for subject in np.flatnonzero(told.count):
         means[subject], errors[subject] = effective_losses(bits[s == subject], 2.0 ** entropies[subject])
     return means, np.zeros_like(errors) if exhaustive else errors
-
-
-def chance_flags(support: Support, told: BySubject, scheme: str) -> np.ndarray:
-    """Subjects (S,) whose mean two-hop loss is so near chance that its inversion says little."""
-    return near_chance(told.mean / np.log(2), 2.0 ** subject_entropies(support, scheme))

@@ -63,6 +63,11 @@ def table(lines: list[list[str]]) -> str:
     return "\n".join("  ".join(line).rstrip() for line in padded)
 
 
+def near_chance(rows: tuple[Row, ...], subjects: tuple[str, ...]) -> set[str]:
+    """Subjects whose two-hop loss is too near chance to be inverted, for any seed."""
+    return {name for row in rows for name, is_near in zip(subjects, row.found.suspicious, strict=True) if is_near}
+
+
 def main(settings: Config) -> None:
     """Print the table; raises UserError for a storage or scheme that does not fit the run, or a checkpoint it has not."""
     trained = Trained(settings.run, settings.device, settings.threads)
@@ -76,6 +81,9 @@ def main(settings: Config) -> None:
                 lines += subject_cells(rows, trained.support[0].subjects)
     print(f"N = {trained.N:,}, R = {trained.R}, P = {trained.P:,}, {len(trained.seeds)} seeds, bits")
     print(table(lines))
+    near = sorted({name for rows in found for name in near_chance(rows, trained.support[0].subjects)})
+    if near:
+        print(f"two-hop losses near chance, where double says little: {', '.join(near)}")
 
 
 if __name__ == "__main__":

@@ -196,7 +196,8 @@ def test_results_with_other_numbers_of_seeds_are_inconclusive_and_say_so(paper, 
     claims, study = claims_of(paper), Study(tmp_path / paper / "first")
     monkeypatch.setattr(Study, "preset", "paper")
     several = [claim for claim in claims.CLAIMS if len(claim.needs) > 1 and "paper" in claim.presets]
-    assert several
+    if not several:
+        pytest.skip("no claim of this paper reads several results")
     for claim in several:
         for number, need in enumerate(claim.needs):
             write_json(study.file(need, "results", "json"), {"seeds": [3, 4, 5][: 3 - (number > 0)]})
