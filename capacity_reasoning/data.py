@@ -15,7 +15,7 @@ from torch import Tensor
 from capacity_reasoning.facts import text, tokens
 from capacity_reasoning.facts.lists import RELATIONS, Lists, lists
 from capacity_reasoning.facts.people import People, draw
-from capacity_reasoning.facts.questions import IGNORED, Facts, Pieces, Rows, Written, packed, rows, written
+from capacity_reasoning.facts.questions import IGNORED, Facts, Pieces, Rows, Written, packed, rows, widest, written
 from capacity_reasoning.facts.splits import held_out
 from capacity_reasoning.facts.store import load
 from capacity_reasoning.facts.text import Form
@@ -225,6 +225,10 @@ class Sampler:
         per_row = PER_WINDOW if settings.data.packing == "causal" else 1
         self.steps = max(1, CHUNK // (self.batch * per_row))
         self.made: tuple | None = None
+        # A step that is recorded, on a GPU, reads rows of one shape
+        hops, on_cpu = max(settings.mix.orders), questions[0].trained.device.type == "cpu"
+        widths = [(0, 0) if on_cpu else widest(q.pieces, q.facts, hops) for q in questions]
+        self.width = tuple(map(max, zip(*widths, strict=True)))
 
     def draw(self, step: int, two_hop: list[float]) -> Rows:
         """The batch of a step, counted from 1. two_hop: per seed the share of two-hop questions."""
@@ -240,7 +244,7 @@ class Sampler:
             self._of(questions, share, generator(questions.trained.device, seed, f"data/{number}"))
             for questions, share, seed in zip(self.questions, two_hop, self.seeds, strict=True)
         ]
-        return stacked(each)
+        return stacked(each, *self.width)
 
     def _of(self, questions: Questions, two_hop: float, stream: torch.Generator) -> Rows:
         """A seed's rows of a chunk, (steps B, ...)."""
@@ -257,9 +261,9 @@ class Sampler:
         )
 
 
-def stacked(each: list[Rows]) -> Rows:
-    """Rows of several seeds as one stack (S, B, ...), padded to the longest."""
-    T, A = (max(getattr(one, name).shape[1] for one in each) for name in ("tokens", "where"))
+def stacked(each: list[Rows], T: int = 0, A: int = 0) -> Rows:
+    """Rows of several seeds as one stack (S, B, ...), padded to the longest, at least to T tokens and A asked ones."""
+    T, A = max(T, *(one.tokens.shape[1] for one in each)), max(A, *(one.where.shape[1] for one in each))
 
     def grown(x: Tensor, width: int, value: int) -> Tensor:
         return torch.nn.functional.pad(x, (0, width - x.shape[1]), value=value)

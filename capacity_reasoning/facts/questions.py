@@ -190,6 +190,21 @@ def longest(ends: Tensor) -> int:
     return int(ends[:, -1].max())
 
 
+def widest(pieces: Pieces, facts: Facts, hops: int) -> tuple[int, int]:
+    """(T, A) that no `Rows` of questions of at most so many hops exceed: what a recorded step needs."""
+    lengths, paper = pieces.lengths, pieces.form.template == "paper"
+    small = {text: int(lengths[pieces.word(text)]) * paper for text in WORDS}
+    name = int(lengths[facts.names].amax(0).sum())
+    subject = int(lengths[pieces.subjects :].max())
+    question = small[END] + small[" Question: What was"] + name + small["?"] + small[" Answer:"]
+    question += hops * (small["'s"] + subject)
+    answer = int(lengths[facts.answers].sum(-1).max())
+    if pieces.form.cot and hops > 1:
+        answer += name + small["'s"] + (hops - 1) * (subject + small[" is"] + name + small[", their"])
+        answer += subject + small[" is"]
+    return question + answer - 1, answer
+
+
 class Written(NamedTuple):
     """Questions with their answers, each from token 0 on."""
 

@@ -9,7 +9,7 @@ from capacity_reasoning.examine import MODES, ONE_HOP, ask
 from capacity_reasoning.facts import text
 from capacity_reasoning.facts.lists import ATTRIBUTES
 from capacity_reasoning.facts.people import NOBODY
-from capacity_reasoning.facts.questions import COPIED, IGNORED, KINDS, Rows, Written, kinds, packed, rows, written
+from capacity_reasoning.facts.questions import COPIED, IGNORED, KINDS, Rows, Written, kinds, packed, rows, widest, written
 from capacity_reasoning.facts.text import Form
 from capacity_reasoning.losses import objective, token_losses
 from capacity_reasoning.model import Llama, Model
@@ -348,3 +348,16 @@ def test_a_curriculum_holds_two_hops_back_until_one_hop_is_learnt():
     assert {row for told in first for row in told} <= every(questions[0])[0]
     assert {row for told in second for row in told} & every(questions[1])[1]
     assert State.start(settings_of(TWO), questions, torch.device("cpu")).two_hop == [0.5, 0.5]
+
+
+@pytest.mark.parametrize("form", FORMS, ids=str)
+@pytest.mark.parametrize("hops", [1, 2])
+def test_the_widest_row_is_wide_enough_and_no_more_than_its_pieces_could_be(form, hops):
+    people, pieces, facts = tables_of(form)
+    p, s = (grid.flatten() for grid in torch.meshgrid(torch.arange(people.N), torch.arange(people.S), indexing="ij"))
+    chain = torch.full((len(p), 1), -1) if hops == 1 else (p % people.R)[:, None]
+    each = rows(written(pieces, facts, p, chain, s))
+    T, A = widest(pieces, facts, hops)
+    assert each.tokens.shape[1] <= T <= 2 * each.tokens.shape[1] and each.where.shape[1] <= A <= 2 * each.where.shape[1]
+    if form.words and hops == 1:
+        assert (T, A) == (each.tokens.shape[1], each.where.shape[1])
