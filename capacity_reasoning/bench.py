@@ -33,7 +33,7 @@ from capacity_reasoning.facts.people import draw
 from capacity_reasoning.facts.questions import IGNORED, Rows, Written, rows
 from capacity_reasoning.facts.splits import Splits, held_out
 from capacity_reasoning.facts.store import save
-from capacity_reasoning.gradient import by_hand, fits
+from capacity_reasoning.gradient import by_hand, by_length, fits
 from capacity_reasoning.losses import objective
 from capacity_reasoning.model import Model, to_llama
 from capacity_reasoning.train import Config, State, differentiate
@@ -170,9 +170,14 @@ def data_row(name: str, settings: Config, questions: list[Questions], device: to
 
 
 def forward_flops(model: Model, vocabulary: int, shown: Rows, by_hand: bool) -> int:
-    """FLOP of the loss of rows (..., B, T); its gradient has twice as many. by_hand: of the gradient by hand."""
-    *batch, T = shown.tokens.shape
-    B, A, d = torch.Size(batch).numel(), shown.where.shape[-1], model.d
+    """FLOP of the loss of rows (S, B, T); its gradient has twice as many. by_hand: of the gradient by hand."""
+    parts = [part for one in zip(*shown, strict=True) for part in (by_length(Rows(*one)) if by_hand else [Rows(*one)])]
+    return sum(rows_flops(model, vocabulary, part, by_hand) for part in parts)
+
+
+def rows_flops(model: Model, vocabulary: int, shown: Rows, by_hand: bool) -> int:
+    """The same of the rows (B, T) of one model, all as long."""
+    (B, T), A, d = shown.tokens.shape, shown.where.shape[-1], model.d
     answered = int((shown.targets != IGNORED).sum()) if by_hand else B * A
     total = 0
     for layer in range(model.layers):

@@ -165,7 +165,7 @@ def test_a_row_tells_mean_and_standard_error_of_every_mode_and_the_size_of_the_w
         ({"mix.orders": [2, 1]} | NO_SPLITS, {ONE_HOP, "train_twohop"}),
         ({"mix.orders": [1, 2]} | NO_SPLITS | {"splits.complete_two_hop": 0.1}, {ONE_HOP, "train_twohop", "complete_two_hop"}),
     ],
-    ids=str,
+    ids=["one hop", "two hops", "nothing held out", "combinations held out"],
 )  # fmt: skip
 def test_modes_are_those_that_the_run_has(changes, modes):
     changes = BOTH | changes

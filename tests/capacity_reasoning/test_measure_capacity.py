@@ -21,11 +21,26 @@ def study(study_of):
 
 
 def shown(capsys, run, *flags) -> list[list[str]]:
-    """Lines of the table, in words, without its heads."""
+    """Lines of the table, in words, without its heads and what is said beneath it."""
     argv = [f"--run={run}", "--device=cpu", "--threads=1", *flags]
     capsys.readouterr()
     measure_capacity.main(config.parse(measure_capacity.Config, argv))
-    return [line.replace(" +- ", " ").replace(",", "").split() for line in capsys.readouterr().out.splitlines()[2:]]
+    lines = [
+        line for line in capsys.readouterr().out.splitlines()[2:] if not line.startswith("two-hop losses near chance")
+    ]
+    return [line.replace(" +- ", " ").replace(",", "").split() for line in lines]
+
+
+def test_subjects_whose_two_hop_loss_is_near_chance_are_named(study, capsys):
+    """After twelve steps every one is above chance; a one-hop run has no such line."""
+    told = {}
+    for name in ("latent", "main"):
+        measure_capacity.main(
+            config.parse(measure_capacity.Config, [f"--run={study / name}", "--device=cpu", "--threads=1"])
+        )
+        told[name] = capsys.readouterr().out.splitlines()[-1]
+    assert told["latent"].startswith("two-hop losses near chance") and "parent" in told["latent"]
+    assert "chance" not in told["main"]
 
 
 def test_every_row_tells_the_contents_of_the_run(study, capsys):

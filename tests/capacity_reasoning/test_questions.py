@@ -9,7 +9,18 @@ from capacity_reasoning.examine import MODES, ONE_HOP, ask
 from capacity_reasoning.facts import text
 from capacity_reasoning.facts.lists import ATTRIBUTES
 from capacity_reasoning.facts.people import NOBODY
-from capacity_reasoning.facts.questions import COPIED, IGNORED, KINDS, Rows, Written, kinds, packed, rows, widest, written
+from capacity_reasoning.facts.questions import (
+    COPIED,
+    IGNORED,
+    KINDS,
+    Rows,
+    Written,
+    kinds,
+    packed,
+    rows,
+    widest,
+    written,
+)
 from capacity_reasoning.facts.text import Form
 from capacity_reasoning.losses import objective, token_losses
 from capacity_reasoning.model import Llama, Model
@@ -360,4 +371,4 @@ def test_the_widest_row_is_wide_enough_and_no_more_than_its_pieces_could_be(form
     T, A = widest(pieces, facts, hops)
     assert each.tokens.shape[1] <= T <= 2 * each.tokens.shape[1] and each.where.shape[1] <= A <= 2 * each.where.shape[1]
     if form.words and hops == 1:
-        assert (T, A) == (each.tokens.shape[1], each.where.shape[1])
+        assert (each.tokens.shape[1], each.where.shape[1]) == (T, A)
