@@ -43,7 +43,9 @@ def check(trained: Trained, storage: str | None, scheme: str | None) -> None:
     known = sorted({name for names in storages(trained).values() for name in names})
     if storage is not None and storage not in known:
         kind = "two hops with chain of thought" if trained.config.data.cot else f"orders {trained.config.mix.orders}"
-        raise UserError(f"found storage {storage} for a run of {kind}, expected one of {', '.join(known)}")
+        raise UserError(
+            f"found storage {storage} for a run of {kind}, expected one of {', '.join(known)}; mend: --storage {known[0]}"
+        )
     if scheme is not None and scheme not in SCHEMES:
         raise UserError(f"found scheme {scheme}, expected one of {', '.join(SCHEMES)}")
 

@@ -73,9 +73,18 @@ class Trained(experiment.Trained):
         return Replicas([model.to(self.device) for model in models])
 
     def ask(self, mode: str, most: int | None = None) -> list[Asked]:
-        """Per seed all questions of a mode, or `most` of them, spread over subjects; raises UserError for one it has not."""
+        """Per seed all questions of a mode, or `most` of them, spread over subjects.
+
+        Raises UserError for a mode that the run has not, and for fewer questions than subjects.
+        """
+        if most is not None and most < self.R + 4:
+            raise UserError(
+                f"found questions {most}, expected 0 for all, or at least one for each of {self.R + 4} subjects"
+            )
         if mode not in self.modes:
-            raise UserError(f"found {mode} for {self.run.path}, expected one of {', '.join(self.modes)}")
+            raise UserError(
+                f"found {mode} for {self.run.path}, expected one of {', '.join(self.modes)}; give another --run"
+            )
         asked = [ask(q, mode, most, seed) for q, seed in zip(self.questions, self.seeds, strict=True)]
         if not all(map(len, asked)):
             raise UserError(
@@ -155,7 +164,11 @@ class Analysis(experiment.Analysis):
 
 
 def two_hop_modes(trained: Trained) -> list[str]:
-    """The classes of two-hop questions of which the run has any."""
+    """The classes of two-hop questions of which the run has any; raises UserError for a run without two hops."""
+    if trained.questions[0].classes is None:
+        raise UserError(
+            f"found no two-hop questions in {trained.run.path}, expected a run with mix.orders [1,2]; give another --run"
+        )
     return [mode for number, mode in enumerate(CLASSES) if all((q.classes == number).any() for q in trained.questions)]
 
 

@@ -45,6 +45,10 @@ SPLITS = "splits.npz"
 """Held-out classes of a run, in its folder: per seed, in order, `classes_<number>` (N, R, S)."""
 
 
+MOST_STEPS = 10**9
+"""As for train.steps."""
+
+
 @dataclass
 class Train:
     steps: Count = 10_000_000
@@ -95,7 +99,14 @@ class Config(experiment.Training):
             facts, share = self.data.N * (4 + self.data.R), 1 - self.mix.two_hop
             asked = self.train.exposures * (facts / share if share else facts * self.data.R)
             # Rounded first: 1 - 1 / (1 + h) is not exact
-            self.train = replace(self.train, steps=max(2, math.ceil(round(asked / self.train.batch, 6))))
+            steps = max(2, math.ceil(round(asked / self.train.batch, 6)))
+            if steps > MOST_STEPS:
+                raise ValueError(
+                    f"train.exposures {self.train.exposures:g} are {steps:.3g} steps, expected at most {MOST_STEPS:.0e}"
+                )
+            self.train = replace(self.train, steps=steps)
+        if self.data.cot and 2 not in self.mix.orders:
+            raise ValueError("data.cot changes answers of two hops alone; expected --mix.orders [1,2]")
 
     def memory(self) -> float:
         """Bytes that a run needs at least: weights with gradient and moments, tables, and what a step keeps of one seed."""

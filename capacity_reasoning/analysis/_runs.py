@@ -17,8 +17,8 @@ def siblings(trained: Trained, prefix: str, own: bool = False) -> list[Trained]:
     found = [run for run in found if run.run.finished]
     if not found:
         raise UserError(
-            f"found no finished run {prefix}* in {folder}, expected those that this experiment compares; mend: "
-            f"python -m common.sweep capacity_reasoning/configs/sweep.yaml --preset {trained.config.preset}"
+            f"found no finished run {prefix}* in {folder}, expected those that this experiment compares; mend: make them with "
+            "python -m common.sweep capacity_reasoning/configs/sweep.yaml --preset gpu (quick has not all)"
         )
     if other := [run for run in found if run.seeds != trained.seeds]:
         raise UserError(

@@ -176,7 +176,7 @@ def _contents(ax, result: dict) -> None:
         ax.plot(x, y, color=color, label=label, **DOTS)
     log_x(ax, "bits to store / parameter")
     ends, line = ax.get_xlim(), np.geomspace(*ax.get_xlim(), 100)
-    ax.plot(line, np.minimum(line, 2), color=plotting.INK, linewidth=0.7)
+    ax.plot(line, np.minimum(line, 2), color=plotting.INK, linewidth=0.7, label="min(load, 2)")
     ax.set(ylabel="content, bits / parameter", xlim=ends)
     ax.legend(fontsize=6, ncols=2, **ABOVE)
 

@@ -16,6 +16,7 @@ from capacity_reasoning.capacity import TWO_HOP
 from capacity_reasoning.evaluate import Analysis, Trained
 from common import experiment, plotting
 from common.claims import Claim, Missing
+from common.config import UserError
 from common.limits import Name, Range
 
 CHOSEN = {"name": "schedulefree", "lr": 1e-3, "beta1": 0.99}
@@ -41,6 +42,10 @@ def measure(run: Trained, settings: Settings) -> dict:
 def analyse(trained: Trained, settings: Settings) -> dict:
     """Keys: reached; runs -> name -> the optimiser's name, lr, beta1, weight_decay; N, P; steps (T,), losses (S, T) of two-hop
     training questions along training; final {loss, uniform} per seed, all in nats per question."""
+    if 2 not in trained.config.mix.orders:
+        raise UserError(
+            f"found no two-hop questions in {trained.run.path}, expected a run {settings.prefix}*; give another --run"
+        )
     runs = siblings(trained, settings.prefix, own=True)
     return {
         "reached": settings.reached,

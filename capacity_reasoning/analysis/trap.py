@@ -122,7 +122,13 @@ def draw(result: dict):
             curves = np.asarray(run["curves"][mode], float) / np.asarray(run[mode]["uniform"])[:, None]
             plotting.seed_lines(ax, run["steps"], curves, LABELS[mode], color)
         ax.axhline(1, color=plotting.GREY, linestyle="--", linewidth=0.8)
-        ax.set(xscale="symlog", xlim=(1, None), ylim=(0, 1.5), xlabel="step", ylabel="loss / uniform loss")
+        ax.set(
+            xscale="symlog",
+            xlim=(max(1, run["steps"][-1] / 100), None),
+            ylim=(0, 1.5),
+            xlabel="step",
+            ylabel="loss / uniform loss",
+        )
         ax.set_title(f"R = {run['R']}, h = {run['h']:.3g}: R h = {run['Rh']:.3g}")
     return fig
 

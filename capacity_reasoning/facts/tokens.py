@@ -57,7 +57,7 @@ def load(place: str):
     """Tokenizer of a file or of a name on the hub, EleutherAI/llama_multihop_tokenizer say; UserError where there is none."""
     from tokenizers import Tokenizer
 
-    if place.endswith(".json") and not Path(place).is_file():
+    if Path(place).is_dir() or place.endswith(".json") and not Path(place).is_file():
         raise UserError(
             f"found no file {place}, expected a tokenizer.json; mend: leave data.tokenizer_file out to train one"
         )
