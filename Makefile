@@ -60,7 +60,7 @@ check-grok: setup ## compare your study of grokking with the published one, a li
 check-capacity: setup ## compare your study of capacity with the published one, a line for what departs
 	$(BIN)/python capacity_reasoning/claims.py --study runs/capacity_reasoning/$(STUDY) --against results/capacity_reasoning/$(PRESET).json
 
-test: setup ## the whole suite (about six minutes on 2 cores)
+test: setup ## the whole suite (about seven minutes on 2 cores)
 	$(BIN)/python -m pytest -n $(WORKERS)
 
 test-slow: setup ## the long tests

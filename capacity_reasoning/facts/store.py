@@ -30,7 +30,7 @@ def save(people: People, folder: str | Path, seed: int, mode: Mode) -> None:
     """
     folder = Path(folder)
     if folder.exists():
-        raise UserError(f"found {folder}, expected nothing there; mend: another folder, or rm -r {folder}")
+        raise UserError(f"found {folder}, expected nothing there; mend: give another folder")
     datasets = _datasets()
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
     make_folder(folder.parent)
@@ -38,6 +38,10 @@ def save(people: People, folder: str | Path, seed: int, mode: Mode) -> None:
         datasets.Dataset(_table(people)).save_to_disk(work)
         write_json(work / DRAWN_FROM, {"seed": seed, "mode": mode, **_plain(people.lists)})
         os.replace(work, folder)
+    except FileNotFoundError:
+        raise UserError(
+            f"found no folder to write in at {folder.parent}, expected one; mend: give another folder"
+        ) from None
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
