@@ -30,7 +30,7 @@ def save(people: People, folder: str | Path, seed: int, mode: Mode) -> None:
     """
     folder = Path(folder)
     if folder.exists():
-        raise UserError(f"found {folder}, expected nothing there; mend: give another folder")
+        raise UserError(f"found {folder}, expected nothing there; mend: another folder, or rm -r {folder}")
     datasets = _datasets()
     work = folder.with_name(f".{folder.name}.{os.getpid()}")
     make_folder(folder.parent)
