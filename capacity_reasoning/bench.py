@@ -40,6 +40,7 @@ from capacity_reasoning.train import Config, State, differentiate
 from common import bench, config
 from common.device import autocast, describe, generator, graphed, setup
 from common.limits import Count, Device, Place, Threads
+from common.team import team_of
 
 HERE = Path(__file__).parent
 DATA_SHARE = 0.05
@@ -196,7 +197,7 @@ def our_state(settings: Config, questions: list[Questions], device: torch.device
 
 def our_step(settings: Config, questions: list[Questions], device: torch.device) -> Callable[[], Tensor]:
     """The step of train.py, on one batch, its gradient a replayed graph on a GPU; gives (S, 2), loss first."""
-    state, count, team = our_state(settings, questions, device), itertools.count(1), train.team_of(device)
+    state, count, team = our_state(settings, questions, device), itertools.count(1), team_of(device)
     learn = graphed(partial(differentiate, settings, state), device)
     return lambda: train.step(settings, state, learn, team, next(count))
 

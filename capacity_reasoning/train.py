@@ -11,7 +11,6 @@ import common.process  # noqa: F401
 
 import io
 import math
-import os
 import sys
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -20,7 +19,6 @@ from typing import Annotated, Self
 import numpy as np
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor
 
 from capacity_reasoning.data import Data, Mix, Questions, Sampler
@@ -34,12 +32,13 @@ from capacity_reasoning.optim import Learner, Optim
 from common import config, experiment
 from common.checkpoint import spread
 from common.config import UserError
-from common.device import autocast, generator, graphed, setup
+from common.device import autocast, generator, graphed
 from common.limits import Count, Distinct, Positive, Range, Seed
 from common.plain import write_atomic
 from common.progress import Progress, stop_signal
 from common.replicas import Replicas
 from common.run import Run
+from common.team import shared, team_of, train_together
 
 SPLITS = "splits.npz"
 """Held-out classes of a run, in its folder: per seed, in order, `classes_<number>` (N, R, S)."""
@@ -201,16 +200,6 @@ def share_of(rows: Rows, team: Accelerator) -> Rows:
     return Rows(*mine, rows.questions / team.num_processes)
 
 
-def team_of(device: torch.device) -> Accelerator:
-    """The processes that train together; what accelerate's own config says of precision and compilation does not count here."""
-    return Accelerator(cpu=device.type == "cpu", device_placement=False, mixed_precision="no", dynamo_backend="no")
-
-
-def shared(team: Accelerator, value):
-    """What the first process has, in all of them."""
-    return broadcast_object_list([value])[0] if team.num_processes > 1 else value
-
-
 def curriculum(settings: Config, state: State, rows: list[dict]) -> None:
     """Let a seed have its two-hop questions once its one-hop loss is low enough."""
     for number, row in enumerate(rows):
@@ -308,23 +297,8 @@ def save_splits(run: Run, questions: list[Questions]) -> None:
 
 
 def main(settings: Config) -> None:
-    """Train, in the run folder that the settings name; several processes on a device each, the first of them with the folder.
-
-    Raises UserError where they do not divide the batch.
-    """
-    rank, local = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    if settings.train.batch % processes:
-        raise UserError(
-            f"found train.batch {settings.train.batch} for {processes} processes, expected a multiple of them; mend with "
-            f"--train.batch {math.ceil(settings.train.batch / processes) * processes}, or other --num_processes"
-        )
-    if processes > 1 and settings.device != "cpu" and torch.cuda.is_available():
-        settings = replace(settings, device=f"cuda:{local}")
-    if rank == 0:
-        experiment.train(settings, fit)
-    elif not Run(settings.folder).finished:
-        fit(settings, None, setup(settings.device, settings.precision, settings.threads))
+    """Train, in the run folder that the settings name, with as many processes as there are."""
+    train_together(settings, fit)
 
 
 if __name__ == "__main__":

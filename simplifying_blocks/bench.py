@@ -27,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 from common import bench, config
 from common.device import describe, generator, setup
 from common.limits import Count, Device, Place, Threads
+from common.team import team_of
 from simplifying_blocks import corpus, objective, tokens, train
 from simplifying_blocks.attention import running_mean, running_sum, shape, softmax_attention
 from simplifying_blocks.data import Data
@@ -82,7 +83,7 @@ class UniformText:
 
 def our_step(settings: Config, device: torch.device) -> Callable[[], Tensor]:
     """The step of train.py; each call is the next one."""
-    team = train.team_of(device)
+    team = team_of(device)
     learner = train.learner_of(settings, UniformText(settings.data.vocabulary), 0, device, team)
     count = itertools.count(1)
     return lambda: train.step(settings, learner, team, next(count))

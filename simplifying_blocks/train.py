@@ -13,20 +13,20 @@ import math
 import os
 import sys
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Literal, Self
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 from torch import Tensor, nn
 
 from common import checkpoint, config, experiment
 from common.config import UserError
-from common.device import generator, setup
+from common.device import generator
 from common.limits import Amount, Count, Decay, Distinct, Natural, Range, Rate, Seed, Share
 from common.progress import Progress, stop_signal
 from common.run import Run
+from common.team import shared, team_of, train_together
 from simplifying_blocks.data import Corpus, Data
 from simplifying_blocks.losses import IGNORED
 from simplifying_blocks.model import Transformer, parameter_groups
@@ -245,16 +245,6 @@ def step(settings: Config, learner: Learner, team: Accelerator, now: int) -> Ten
     return torch.stack([loss, norm])
 
 
-def team_of(device: torch.device) -> Accelerator:
-    """The processes that train together; what accelerate's own config says of precision and compilation does not count here."""
-    return Accelerator(cpu=device.type == "cpu", device_placement=False, mixed_precision="no", dynamo_backend="no")
-
-
-def shared(team: Accelerator, value):
-    """What the first process has, in all of them."""
-    return broadcast_object_list([value])[0] if team.num_processes > 1 else value
-
-
 def stopping(team: Accelerator, stop, now: int, c: Train) -> bool:
     """Whether to save and leave. Several processes ask each other where they wait for each other anyway."""
     if team.num_processes == 1:
@@ -343,23 +333,8 @@ def warn_of_divergence(settings: Config, rows: list[list[float]], now: int, know
 
 
 def main(settings: Config) -> None:
-    """Train, in the run folder that the settings name; several processes on a device each, the first of them with the folder.
-
-    Raises UserError where they do not divide the batch.
-    """
-    rank, local = (int(os.environ.get(name, 0)) for name in ("RANK", "LOCAL_RANK"))
-    processes = int(os.environ.get("WORLD_SIZE", 1))
-    if settings.train.batch % processes:
-        raise UserError(
-            f"found train.batch {settings.train.batch} for {processes} processes, expected a multiple of them; mend with "
-            f"--train.batch {math.ceil(settings.train.batch / processes) * processes}, or other --num_processes"
-        )
-    if processes > 1 and settings.device != "cpu" and torch.cuda.is_available():
-        settings = replace(settings, device=f"cuda:{local}")
-    if rank == 0:
-        experiment.train(settings, fit)
-    elif not Run(settings.folder).finished:
-        fit(settings, None, setup(settings.device, settings.precision, settings.threads))
+    """Train, in the run folder that the settings name, with as many processes as there are."""
+    train_together(settings, fit)
 
 
 if __name__ == "__main__":
